@@ -1,0 +1,27 @@
+"""The errors that users see: one line that says what was got, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class SsnrError(Exception):
+    """Something went wrong that the message explains in one line. The command line exits with 1."""
+
+
+class UsageError(SsnrError, ValueError):
+    """The call itself was wrong: a name, a value, an option. The command line exits with 2."""
+
+
+class ArchitectureError(UsageError):
+    """A malformed architecture string."""
+
+
+class ScoringError(SsnrError):
+    """This network cannot be scored; the reason becomes the score's `reason`."""
+
+
+class StoreError(SsnrError):
+    """The store cannot be opened, read or written."""
+
+
+class BenchmarkError(SsnrError):
+    """A benchmark file is missing, altered or not what it should be."""

@@ -1,0 +1,8 @@
+"""Search spaces: importing this package fills the registry; torch is imported only by `build`."""
+
+from ssnr.spaces import nasbench201 as nasbench201
+from ssnr.spaces.base import SPACES as SPACES
+from ssnr.spaces.base import Counts as Counts
+from ssnr.spaces.base import Space as Space
+from ssnr.spaces.base import get_space as get_space
+from ssnr.spaces.base import register_space as register_space

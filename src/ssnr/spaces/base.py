@@ -1,0 +1,153 @@
+"""The contract of a search space: strings in, networks out. Importing a space never imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ssnr._errors import UsageError
+from ssnr._registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Counts(NamedTuple):
+    """The controls that every study shows beside its proxies.
+
+    `params` counts every trainable number of the built network, `flops` its multiply-accumulates for one image
+    (convolutions and linear layers, plus one per output element where there is a bias), `reachable_params` the scored
+    weights on some path from the input to the output, `layers` the scored layers on such a path.
+    """
+
+    params: int
+    flops: int
+    reachable_params: int
+    layers: int
+
+
+class Space(ABC):
+    """A family of networks, each identified by one string.
+
+    Attributes:
+        name: as users write it, with the data set where the network depends on it: `nasbench201/cifar100`.
+        family: the name without the data set: benchmarks and spaces meet by it and the architecture string.
+        input_shape: one input without its batch dimension.
+        num_classes: number of outputs of a classifier.
+        variants: the ways in which `build` can make the network of an architecture.
+    """
+
+    family: ClassVar[str]
+    variants: ClassVar[tuple[str, ...]] = ("default",)
+    name: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+
+    @abstractmethod
+    def parse(self, form: Any) -> str:
+        """Any accepted form of an architecture → its string.
+
+        Raises:
+            ArchitectureError: what was expected and where it broke.
+        """
+
+    @abstractmethod
+    def canonical(self, arch: Any) -> str:
+        """The string that stands for all architectures isomorphic to this one; a member of the class."""
+
+    def twin(self, arch: Any) -> str:
+        """The string of the cheapest architecture that is this very network, weight for weight.
+
+        A sweep computes each twin once. Defaults to the architecture itself.
+        """
+        return self.parse(arch)
+
+    @abstractmethod
+    def build(self, arch: Any, *, seed: int | None = 0, variant: str = "default") -> nn.Module:
+        """The network. Its weights are drawn from (seed, space, network) alone, so that order, workers and resuming
+        never change a score; `seed=None` draws them from torch's global generator.
+        """
+
+    @abstractmethod
+    def counts(self, arch: Any) -> Counts:
+        """Parameters, multiply-accumulates, reachable weights and layers, without building the network."""
+
+    @abstractmethod
+    def all(self) -> Iterator[str]:
+        """Every architecture once."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of architectures."""
+
+    @abstractmethod
+    def sample(self, rng: Any) -> str:
+        """One architecture, drawn uniformly; `rng` is a `numpy.random.Generator` or a `random.Random`."""
+
+    @abstractmethod
+    def neighbours(self, arch: Any) -> Iterator[str]:
+        """Every architecture one elementary change away."""
+
+    def mutate(self, arch: Any, rng: Any) -> str:
+        """A uniformly drawn neighbour."""
+        near = list(self.neighbours(arch))
+        return near[draw(rng, len(near))]
+
+    def sample_many(self, count: int, rng: Any) -> list[str]:
+        """`count` distinct architectures, in the order drawn.
+
+        Raises:
+            UsageError: more than there are.
+        """
+        if not 0 < count <= len(self):
+            raise UsageError(f"{self.name} has {len(self):,} architectures: cannot draw {count:,} distinct ones")
+        if count > len(self) // 2:
+            everything = list(self.all())
+            return [everything[i] for i in np.random.default_rng(draw(rng, 2**62)).permutation(len(self))[:count]]
+        drawn: dict[str, None] = {}
+        while len(drawn) < count:
+            drawn[self.sample(rng)] = None
+        return list(drawn)
+
+    def __repr__(self) -> str:
+        return f"<space {self.name}: {len(self):,} architectures>"
+
+
+def draw(rng: Any, below: int) -> int:
+    """A uniform integer in [0, below) from either kind of generator."""
+    return int(rng.integers(below)) if hasattr(rng, "integers") else int(rng.randrange(below))
+
+
+def derived_rng(*parts: object) -> np.random.Generator:
+    """A generator that depends on the parts alone: same parts, same stream, on every machine."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
+
+
+# Family → function from the text behind "/" ("" where there is none) to the space.
+SPACES: Registry[Callable[[str], Space]] = Registry("space")
+
+
+def register_space(family: str) -> Callable[[Callable[[str], Space]], Callable[[str], Space]]:
+    """Add a space under its family name: the decorated function makes it from the data set's name ("" = default)."""
+
+    def add(make: Callable[[str], Space]) -> Callable[[str], Space]:
+        return SPACES.add(family, make)
+
+    return add
+
+
+def get_space(name: str | Space) -> Space:
+    """A space by name, such as `nasbench201` or `nasbench201/cifar100`.
+
+    Raises:
+        UsageError: unknown space or data set, with near names.
+    """
+    if isinstance(name, Space):
+        return name
+    family, _, dataset = name.partition("/")
+    return SPACES[family](dataset)
