@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -53,18 +53,19 @@ class Aggregate:
 AGGREGATES: Registry[Aggregate] = Registry("aggregate")
 
 
-def register_aggregate(
-    function: Callable[..., Scaled | float] | None = None, *, parameters: tuple[str, ...] = ()
-) -> Callable[..., Scaled | float] | Callable[[Callable[..., Scaled | float]], Callable[..., Scaled | float]]:
+F = TypeVar("F", bound="Callable[..., Scaled | float]")
+
+
+def register_aggregate(*, parameters: tuple[str, ...] = ()) -> Callable[[F], F]:
     """Add an aggregate under its function's name; it may return a plain float.
 
-    >>> @register_aggregate
+    >>> @register_aggregate()
     ... def largest_layer(m):
     ...     return float(m.numel.max())
     >>> AGGREGATES.remove("largest_layer")
     """
 
-    def add(function: Callable[..., Scaled | float]) -> Callable[..., Scaled | float]:
+    def add(function: F) -> F:
         name = function.__name__.rstrip("_")
 
         def scaled(m: Moments, *arguments: float) -> Scaled:
@@ -75,17 +76,17 @@ def register_aggregate(
         AGGREGATES.add(name, Aggregate(name, scaled, parameters, summary))
         return function
 
-    return add if function is None else add(function)
+    return add
 
 
-@register_aggregate
+@register_aggregate()
 def sum_(m: Moments) -> Scaled:
     """Saliency sum S = Σ_l S_l (Abdelfattah, Mehrotra, Dudziak & Lane, 2021)."""
     total, _, exponent = _whole(m)
     return Scaled(total, exponent)
 
 
-@register_aggregate
+@register_aggregate()
 def ssnr(m: Moments) -> float:
     """Overall SSNR S/σ, σ² = (1/N) Σ_i (S_i − S/N)² over all N live weights.
 
@@ -119,14 +120,14 @@ def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0) -> float:
     return float((m.numel[used].astype(np.float64) ** p * base[used] ** q).sum())
 
 
-@register_aggregate
+@register_aggregate()
 def mean(m: Moments) -> Scaled:
     """Mean saliency of the live weights, S/N."""
     total, _, exponent = _whole(m)
     return Scaled(total / max(int(m.numel[m.live].sum()), 1), exponent)
 
 
-@register_aggregate
+@register_aggregate()
 def l2(m: Moments) -> Scaled:
     """Euclidean norm of all saliencies, sqrt(Σ_i S_i²)."""
     total, m2, exponent = _whole(m)

@@ -234,6 +234,5 @@ def unpack(blob: bytes, names: Sequence[str], rules: Rules = Rules()) -> Moments
     integers = np.frombuffer(blob, "<i8", 2 * count, 16).reshape(2, count).astype(np.int64)
     floats = np.frombuffer(blob, "<f8", len(COLUMNS) * count, 16 * (1 + count)).reshape(-1, count).astype(np.float64)
     unused = np.frombuffer(blob, np.uint8, count, 16 + count * 8 * (2 + len(COLUMNS))).astype(np.bool_)
-    return Moments(
-        tuple(names), integers[0], integers[1], *floats, unused, precision=_PRECISIONS[precision], rules=rules
-    )
+    columns = dict(zip(COLUMNS, floats, strict=True))
+    return Moments(tuple(names), *integers, **columns, unused=unused, precision=_PRECISIONS[precision], rules=rules)

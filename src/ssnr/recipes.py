@@ -57,15 +57,15 @@ class Recipe:
     def __str__(self) -> str:
         preset = RECIPES[self.name]
         changed = [
-            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(preset, f.name)
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(preset, f.name)
         ]
         return f"{self.name}({','.join(changed)})" if changed else self.name
 
 
 RECIPES: dict[str, Recipe] = {
-    "seed": Recipe(
-        "seed", "this project: float64, every norm bypassed for synflow, biased σ, only live layers count"
-    ),
+    "seed": Recipe("seed", "this project: float64, every norm bypassed for synflow, biased σ, only live layers count"),
     "zero-cost-nas": Recipe(
         "zero-cost-nas",
         "Abdelfattah et al. (2021): sums; float32 but for synflow, batch norms bypassed, idle weights count as zeros",
@@ -140,7 +140,7 @@ def with_option(recipe: Recipe, option: str, value: str) -> Recipe:
     if option in _CHOICES:
         if value not in _CHOICES[option]:
             raise UsageError(f"recipe option {option}={value!r}: expected {' or '.join(_CHOICES[option])}")
-        return replace(recipe, **{option: value})
+        return replace(recipe, **{option: value})  # type: ignore[arg-type]
     if option not in ("ddof", "temperature"):
         raise unknown("recipe option", option, [*_CHOICES, "ddof", "temperature"])
     try:
@@ -149,4 +149,4 @@ def with_option(recipe: Recipe, option: str, value: str) -> Recipe:
         raise UsageError(f"recipe option {option}={value!r}: expected a number") from None
     if number < 0 or (option == "temperature" and not number > 0) or (option == "ddof" and number > 1):
         raise UsageError(f"recipe option {option}={value}: expected {'0 or 1' if option == 'ddof' else 'more than 0'}")
-    return replace(recipe, **{option: number})
+    return replace(recipe, **{option: number})  # type: ignore[arg-type]

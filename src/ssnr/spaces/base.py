@@ -68,8 +68,10 @@ class Space(ABC):
 
     @abstractmethod
     def build(self, arch: Any, *, seed: int | None = 0, variant: str = "default") -> nn.Module:
-        """The network. Its weights are drawn from (seed, space, network) alone, so that order, workers and resuming
-        never change a score; `seed=None` draws them from torch's global generator.
+        """The network.
+
+        Its weights are drawn from (seed, space, network) alone, so that order, workers and resuming never change a
+        score; `seed=None` draws them from torch's global generator.
         """
 
     @abstractmethod

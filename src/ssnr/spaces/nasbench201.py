@@ -190,10 +190,14 @@ def _parse_text(text: str) -> Ops:
     ops: list[str] = []
     for target, node in enumerate(nodes, start=1):
         if not (node.startswith("|") and node.endswith("|") and len(node) > 1):
-            raise ArchitectureError(f"NAS-Bench-201 cell: node {target} is {node!r}, without | at both ends; {_EXPECTED}")
+            raise ArchitectureError(
+                f"NAS-Bench-201 cell: node {target} is {node!r}, without | at both ends; {_EXPECTED}"
+            )
         terms = node[1:-1].split("|")
         if len(terms) != target:
-            raise ArchitectureError(f"NAS-Bench-201 cell: node {target} is {node!r} with {len(terms)} inputs; {_EXPECTED}")
+            raise ArchitectureError(
+                f"NAS-Bench-201 cell: node {target} is {node!r} with {len(terms)} inputs; {_EXPECTED}"
+            )
         for source, term in enumerate(terms):
             op, tilde, number = term.partition("~")
             if not tilde or number != str(source):
@@ -224,7 +228,9 @@ def _from_mapping(form: Mapping[Any, Any]) -> Ops:
         numbers = re.findall(r"\d", key) if isinstance(key, str) else key
         edge = tuple(int(n) for n in numbers)
         if edge not in EDGES:
-            raise ArchitectureError(f"NAS-Bench-201 cell: no edge {key!r}; expected one of 0_1, 0_2, 1_2, 0_3, 1_3, 2_3")
+            raise ArchitectureError(
+                f"NAS-Bench-201 cell: no edge {key!r}; expected one of 0_1, 0_2, 1_2, 0_3, 1_3, 2_3"
+            )
         by_edge[edge] = _operation(str(op), f"edge {key!r}")
     missing = [f"{i}_{j}" for i, j in EDGES if (i, j) not in by_edge]
     if missing:
@@ -385,5 +391,3 @@ def _twins() -> dict[str, str]:
         if key not in best or cost < best[key][0]:
             best[key] = (cost, format_ops(ops))
     return {key: arch for key, (_, arch) in best.items()}
-
-

@@ -1,0 +1,263 @@
+"""The store: one SQLite file that says what was measured, how, with what result.
+
+    architectures  (space, architecture) → its network (the twin that was measured) and the four controls
+    results        (space, network, measured, recipe, seed, data, version) → status, reason, moments or value
+    layouts        the layer names that many results share
+
+Isomorphic architectures share one row of `results`. A chunk is one transaction: a killed process loses at most the
+chunk in flight. Moments are kept, not scores, so a new aggregate over an old store scores nothing again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from ssnr._errors import StoreError
+from ssnr._version import SCORING_VERSION
+from ssnr.moments import Moments, pack, unpack
+
+FORMAT = 1
+_APPLICATION = 0x53534E52  # "SSNR"
+
+_SCHEMA = """
+CREATE TABLE layouts (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
+CREATE TABLE architectures (
+    space TEXT NOT NULL, architecture TEXT NOT NULL, network TEXT NOT NULL,
+    params INTEGER, flops INTEGER, reachable_params INTEGER, layers INTEGER,
+    PRIMARY KEY (space, architecture)) WITHOUT ROWID;
+CREATE TABLE results (
+    space TEXT NOT NULL, network TEXT NOT NULL, measured TEXT NOT NULL, recipe TEXT NOT NULL, seed INTEGER NOT NULL,
+    data TEXT NOT NULL, version INTEGER NOT NULL,
+    status TEXT NOT NULL, reason TEXT, layout INTEGER REFERENCES layouts, moments BLOB, value REAL, seconds REAL,
+    PRIMARY KEY (space, network, measured, recipe, seed, data, version));
+"""
+
+
+class Group(NamedTuple):
+    """What was measured and how: everything of a result's key but the network."""
+
+    space: str
+    measured: str
+    recipe: str
+    seed: int
+    data: str = ""
+    version: int = SCORING_VERSION
+
+
+class Result(NamedTuple):
+    """One measurement: moments of a saliency, or the value of a plain proxy, or the reason why neither is there."""
+
+    network: str
+    status: str
+    reason: str | None = None
+    moments: Moments | None = None
+    value: float | None = None
+    seconds: float | None = None
+
+
+class Architecture(NamedTuple):
+    """An architecture that was asked for, the network that stands for it, and its controls."""
+
+    architecture: str
+    network: str
+    params: int | None
+    flops: int | None
+    reachable_params: int | None
+    layers: int | None
+
+
+class Store:
+    """A store file, created where there is none.
+
+    Raises:
+        StoreError: the folder is missing or read-only, the file is no store or of another version, the disk is full,
+            or another process holds the file. Nothing that was committed is lost.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True, timeout: float = 30.0) -> None:
+        self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise StoreError(f"no store at {self.path}: run `ssnr sweep … --store {self.path}` first")
+        if not self.path.parent.is_dir():
+            raise StoreError(f"cannot create {self.path}: there is no folder {self.path.parent}")
+        with self._explained():
+            self._db = sqlite3.connect(self.path, timeout=timeout, isolation_level=None)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
+        self._layouts: dict[str, int] = {}
+
+    def _open(self) -> None:
+        application, version, tables = (
+            self._db.execute(query).fetchone()[0]
+            for query in (
+                "PRAGMA application_id",
+                "PRAGMA user_version",
+                "SELECT count(*) FROM sqlite_master",
+            )
+        )
+        if tables == 0:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("BEGIN IMMEDIATE")
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id={_APPLICATION}")
+                self._db.execute(f"PRAGMA user_version={FORMAT}")
+            self._db.execute("COMMIT")
+        elif application != _APPLICATION:
+            raise StoreError(f"{self.path} is an SQLite file of another program; name another file for the store")
+        elif version != FORMAT:
+            raise StoreError(
+                f"{self.path} is a store of format {version}, this ssnr reads format {FORMAT}: "
+                f"use the version of ssnr that wrote it, or another file"
+            )
+        self._db.execute("PRAGMA synchronous=NORMAL")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """SQLite's errors as one line that says what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = str(error)
+            if "locked" in text or "busy" in text:
+                why = "another process is writing to it; wait for it, or use another file and merge later"
+            elif "full" in text:
+                why = "the disk is full; what was committed is kept, and the same command resumes"
+            elif "readonly" in text or "unable to open" in text:
+                why = "the file or its folder cannot be written; check its permissions"
+            elif "not a database" in text or "malformed" in text:
+                why = "it is not a store, or it is damaged"
+            else:
+                why = "SQLite refused"
+            raise StoreError(f"store {self.path}: {why} ({text})") from error
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; committed chunks are in it."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # --- writing
+
+    def add_architectures(self, space: str, rows: Iterable[Architecture]) -> None:
+        """Say which network stands for which architecture, in one transaction."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO architectures VALUES (?,?,?,?,?,?,?)", ((space, *row) for row in rows)
+            )
+
+    def add(self, rows: Iterable[tuple[Group, Result]]) -> None:
+        """Keep a chunk of results, in one transaction; what is there already stays."""
+        with self._transaction():
+            for group, r in rows:
+                layout = None if r.moments is None else self._layout(r.moments.names)
+                blob = None if r.moments is None else pack(r.moments)
+                self._db.execute(
+                    "INSERT OR IGNORE INTO results (space, network, measured, recipe, seed, data, version, "
+                    "status, reason, layout, moments, value, seconds) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                    (
+                        group.space,
+                        r.network,
+                        *group[1:],
+                        r.status,
+                        r.reason,
+                        layout,
+                        blob,
+                        r.value,
+                        r.seconds,
+                    ),
+                )
+
+    def _layout(self, names: Sequence[str]) -> int:
+        text = json.dumps(list(names))
+        if text not in self._layouts:
+            self._db.execute("INSERT OR IGNORE INTO layouts (names) VALUES (?)", (text,))
+            found = self._db.execute("SELECT id FROM layouts WHERE names = ?", (text,)).fetchone()
+            self._layouts[text] = found[0]
+        return self._layouts[text]
+
+    # --- reading
+
+    def spaces(self) -> list[str]:
+        """Spaces that have architectures here."""
+        with self._explained():
+            return [row[0] for row in self._db.execute("SELECT DISTINCT space FROM architectures ORDER BY 1")]
+
+    def groups(self) -> list[Group]:
+        """What was measured and how, one entry for each set of results."""
+        query = "SELECT DISTINCT space, measured, recipe, seed, data, version FROM results ORDER BY 1,2,3,4,5,6"
+        with self._explained():
+            return [Group(*row) for row in self._db.execute(query)]
+
+    def architectures(self, space: str) -> Iterator[Architecture]:
+        """Every architecture of a space that was asked for, sorted by its string."""
+        query = (
+            "SELECT architecture, network, params, flops, reachable_params, layers FROM architectures "
+            "WHERE space = ? ORDER BY architecture"
+        )
+        with self._explained():
+            for row in self._db.execute(query, (space,)):
+                yield Architecture(*row)
+
+    def done(self, group: Group) -> set[str]:
+        """Networks that have a result of this group, failures included."""
+        query = (
+            "SELECT network FROM results "
+            "WHERE space = ? AND measured = ? AND recipe = ? AND seed = ? AND data = ? AND version = ?"
+        )
+        with self._explained():
+            return {row[0] for row in self._db.execute(query, group)}
+
+    def results(self, group: Group, networks: Iterable[str] | None = None) -> Iterator[Result]:
+        """Results of a group, one at a time: all of them, or those of the named networks, in their order."""
+        columns = "network, status, reason, layout, moments, value, seconds"
+        where = "space = ? AND measured = ? AND recipe = ? AND seed = ? AND data = ? AND version = ?"
+        names: dict[int, list[str]] = {}
+        with self._explained():
+            if networks is None:
+                rows = self._db.execute(f"SELECT {columns} FROM results WHERE {where}", group)
+                yield from (self._result(row, names) for row in rows)
+                return
+            for network in networks:
+                query = f"SELECT {columns} FROM results WHERE {where} AND network = ?"
+                for row in self._db.execute(query, (*group, network)):
+                    yield self._result(row, names)
+
+    def _result(self, row: tuple[str, str, str | None, int | None, bytes | None, float | None, float | None],
+                names: dict[int, list[str]]) -> Result:  # fmt: skip
+        network, status, reason, layout, blob, value, seconds = row
+        moments = None
+        if blob is not None and layout is not None:
+            if layout not in names:
+                found = self._db.execute("SELECT names FROM layouts WHERE id = ?", (layout,)).fetchone()
+                names[layout] = json.loads(found[0])
+            moments = unpack(blob, names[layout])
+        return Result(network, status, reason, moments, value, seconds)
