@@ -72,7 +72,7 @@ for _row in (
     ("grasp_abs", "grasp", "gradient", True, "1F 1B 1H", "|θ (H ∂L/∂θ)|", "Wang, Zhang & Grosse 2020"),
     ("snip", "plain", "gradient", True, "1F 1B", "|θ ∂L/∂θ|", "Lee, Ajanthan & Torr 2019"),
     ("plain", "plain", "gradient", True, "1F 1B", "θ ∂L/∂θ", "Mozer & Smolensky 1989"),
-    ("grad_norm", "grad_norm", "gradient", True, "1F 1B", "g²/‖g_l‖, g = ∂L/∂θ (sum Σ_l ‖g_l‖)", "Abdelfattah et al. 2021"),
+    ("grad_norm", "grad_norm", "gradient", True, "1F 1B", "g²/‖g_l‖, g = ∂L/∂θ", "Abdelfattah et al. 2021"),
     ("fisher", "fisher", "gradient", True, "1F 1B", "½ mean_n (Σ_space a ∂L/∂a)², by channel", "Turner et al. 2020"),
     ("magnitude", "magnitude", "weights", False, "none", "|θ|", "Janowsky 1989"),
     ("l2_norm", "l2_norm", "weights", False, "none", "θ²/‖θ_l‖ (sum Σ_l ‖θ_l‖)", "Abdelfattah et al. 2021"),
