@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ssnr._errors import ScoringError, UsageError
 from ssnr.recipes import Recipe
@@ -26,29 +26,39 @@ _WEIGHT_OF = {
 def preserved(net: nn.Module) -> Iterator[None]:
     """Leave `net` bit-identical: parameters, buffers, gradients, modes, `requires_grad`, and the global RNG states.
 
-    Also when the body raises. Hooks are restored by whoever adds them; nothing here adds any that stays.
+    Also when the body raises. Hooks are removed by whoever adds them; nothing here adds any that stays.
     """
-    modes = [(module, module.training) for module in net.modules()]
-    flags = [(p, p.requires_grad, p.grad, None if p.grad is None else p.grad._version) for p in net.parameters()]
-    buffers = [(b, b.detach().clone(), b._version) for b in net.buffers()]
+    modules = list(net.modules())
+    modes = [module.training for module in modules]
+    parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+    flags = [(p, p.requires_grad, p.grad) for p in parameters]
+    buffers = [b for module in modules for b in module._buffers.values() if b is not None]
+    saved = [(b, b._version, b.detach().clone()) for b in buffers]
     cpu = torch.get_rng_state()
-    devices = {t.device for t in (*net.parameters(), *net.buffers()) if t.device.type == "cuda"}
-    cuda = [(device, torch.cuda.get_rng_state(device)) for device in devices]
+    cuda = [(d, torch.cuda.get_rng_state(d)) for d in {t.device for t in (*parameters, *buffers) if t.is_cuda}]
     try:
         yield
     finally:
-        for module, training in modes:
+        for module, training in zip(modules, modes, strict=True):
             module.training = training
-        for parameter, needed, gradient, _ in flags:
+        for parameter, needed, gradient in flags:
             parameter.requires_grad_(needed)
             parameter.grad = gradient
         with torch.no_grad():
-            for buffer, value, version in buffers:
+            for buffer, version, value in saved:
                 if buffer._version != version:
                     buffer.copy_(value)
         torch.set_rng_state(cpu)
         for device, state in cuda:
             torch.cuda.set_rng_state(state, device)
+
+
+class Slot(NamedTuple):
+    """Where a module keeps one parameter or buffer: `table[key]`, known to users as `name`."""
+
+    name: str
+    table: dict[str, Any]
+    key: str
 
 
 class Model:
@@ -66,19 +76,24 @@ class Model:
         self.net = net
         self.recipe = recipe
         self._forward = forward
-        self.scored = _scored(net, recipe)
+        self._slots = list(_slots(net))
+        self.scored = _scored(net, recipe, self._slots)
 
     def weights(self, dtype: torch.dtype, change: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
-        """Copies of all parameters and buffers in `dtype` (integers as they are), `change`d, for `call`."""
-        copies: dict[str, Tensor] = {}
-        for name, tensor in (*self.net.named_parameters(), *self.net.named_buffers()):
-            value = tensor.detach()
-            if value.is_floating_point():
-                value = value.to(dtype, copy=True)
-                copies[name] = value if change is None else change(value)
-            else:
-                copies[name] = value.clone()
-        return copies
+        """Copies of all parameters and buffers in `dtype` (integers as they are), `change`d, for `call`.
+
+        A tied tensor appears once, under its first name.
+        """
+        copies: dict[int, tuple[str, Tensor]] = {}
+        with torch.no_grad():
+            for slot in self._slots:
+                tensor = slot.table[slot.key]
+                if id(tensor) in copies:
+                    continue
+                floating = tensor.is_floating_point()
+                value = tensor.to(dtype, copy=True) if floating else tensor.clone()
+                copies[id(tensor)] = (slot.name, change(value) if floating and change else value)
+        return dict(copies.values())
 
     def call(self, weights: Mapping[str, Tensor], inputs: Any) -> Any:
         """The network's output with `weights` in place of its own.
@@ -86,25 +101,41 @@ class Model:
         Raises:
             ScoringError: the forward pass raised; names the innermost layer and the shapes.
         """
-        try:
-            if self._forward is None:
-                return functional_call(self.net, dict(weights), _arguments(inputs))
-            return functional_call(_Wrapped(self.net, self._forward), _prefixed(weights), (inputs,))
-        except ScoringError:
-            raise
-        except Exception as error:
-            raise ScoringError(self._explain(weights, inputs, error)) from error
+        with self._swapped(weights):
+            try:
+                return self._run(inputs)
+            except ScoringError:
+                raise
+            except Exception as error:
+                raise ScoringError(self._explain(inputs, error)) from error
 
-    def _explain(self, weights: Mapping[str, Tensor], inputs: Any, error: Exception) -> str:
+    def _run(self, inputs: Any) -> Any:
+        if self._forward is not None:
+            return self._forward(self.net, inputs)
+        return self.net(*inputs) if isinstance(inputs, tuple) else self.net(inputs)
+
+    @contextmanager
+    def _swapped(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """`weights` where the modules keep theirs; what `torch.func.functional_call` does, with the slots known."""
+        own = [slot.table[slot.key] for slot in self._slots]
+        first: dict[int, str] = {}
+        for slot, tensor in zip(self._slots, own, strict=True):
+            slot.table[slot.key] = weights[first.setdefault(id(tensor), slot.name)]
+        try:
+            yield
+        finally:
+            for slot, tensor in zip(self._slots, own, strict=True):
+                slot.table[slot.key] = tensor
+
+    def _explain(self, inputs: Any, error: Exception) -> str:
         """Run the failing pass again with hooks, to name the layer it failed in."""
         stack: list[tuple[str, nn.Module, Any]] = []
-        names = {module: name for name, module in self.net.named_modules()}
         handles = []
-        for module in names:
-            handles.append(module.register_forward_pre_hook(lambda m, args: stack.append((names[m], m, args))))
-            handles.append(module.register_forward_hook(lambda m, args, out: stack.pop() and None))
+        for name, module in self.net.named_modules():
+            before = partial(_push, stack, name)
+            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(partial(_pop, stack))]
         try:
-            functional_call(self.net, dict(weights), _arguments(inputs))
+            self._run(inputs)
         except Exception as again:
             error = again
         finally:
@@ -121,36 +152,39 @@ class Model:
         return f"{where} raised {type(error).__name__} on input {got}{own}: {reason}"
 
 
-class _Wrapped(nn.Module):
-    """A network behind a user's own forward, so that `functional_call` reaches its weights."""
-
-    def __init__(self, net: nn.Module, forward: Forward) -> None:
-        super().__init__()
-        self.net = net
-        self._user = forward
-
-    def forward(self, inputs: Any) -> Any:
-        return self._user(self.net, inputs)
+def _push(stack: list[Any], name: str, module: nn.Module, args: Any) -> None:
+    stack.append((name, module, args))
 
 
-def _prefixed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"net.{name}": value for name, value in weights.items()}
+def _pop(stack: list[Any], module: nn.Module, args: Any, output: Any) -> None:
+    stack.pop()
 
 
-def _arguments(inputs: Any) -> tuple[Any, ...]:
-    return tuple(inputs) if isinstance(inputs, tuple) else (inputs,)
+def _slots(net: nn.Module) -> Iterator[Slot]:
+    """Every parameter and buffer of every module, tied ones at each place."""
+    for prefix, module in net.named_modules():
+        for table in (module._parameters, module._buffers):
+            for key, tensor in table.items():
+                if tensor is not None:
+                    yield Slot(f"{prefix}.{key}" if prefix else key, table, key)
 
 
-def _scored(net: nn.Module, recipe: Recipe) -> dict[str, nn.Parameter]:
+def _scored(net: nn.Module, recipe: Recipe, slots: list[Slot]) -> dict[str, nn.Parameter]:
     """Every floating parameter with two or more dimensions, or the recipe's narrower choice."""
-    once = recipe.ties == "once"
-    if recipe.scored == "matrices":
-        every = net.named_parameters(remove_duplicate=once)
-        chosen = {name: p for name, p in every if p.dim() >= 2 and p.is_floating_point()}
-    else:
+    chosen: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    allowed: set[str] | None = None
+    if recipe.scored != "matrices":
         kinds = _WEIGHT_OF[recipe.scored]
-        modules = net.named_modules(remove_duplicate=once)
-        chosen = {f"{name}.weight" if name else "weight": m.weight for name, m in modules if isinstance(m, kinds)}
+        allowed = {f"{name}.weight" if name else "weight" for name, m in net.named_modules() if isinstance(m, kinds)}
+    for slot in slots:
+        tensor = slot.table[slot.key]
+        if not isinstance(tensor, nn.Parameter) or tensor.dim() < 2 or not tensor.is_floating_point():
+            continue
+        if (allowed is not None and slot.name not in allowed) or (recipe.ties == "once" and id(tensor) in seen):
+            continue
+        seen.add(id(tensor))
+        chosen[slot.name] = tensor
     if not chosen:
         raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")
     return chosen
@@ -177,5 +211,7 @@ def outputs_of(output: Any) -> list[Tensor]:
     """
     tensors = flatten(output)
     if not tensors:
-        raise ScoringError(f"the output holds no floating-point tensor ({type(output).__name__}): nothing to differentiate")
+        raise ScoringError(
+            f"the output holds no floating-point tensor ({type(output).__name__}): nothing to differentiate"
+        )
     return tensors

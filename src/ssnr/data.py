@@ -189,9 +189,7 @@ def fit(batch: Batch, shape: tuple[int, ...], classes: int | None, *, seed: int 
     return Batch(inputs, targets, batch.name, _fingerprint(prefix, inputs, targets), tuple(notes))
 
 
-def load(
-    source: str | None, shape: tuple[int, ...], classes: int | None, *, size: int = 64, seed: int = 0
-) -> Batch:
+def load(source: str | None, shape: tuple[int, ...], classes: int | None, *, size: int = 64, seed: int = 0) -> Batch:
     """The batch that the command line's `--data` names, fitted to a network.
 
     Args:

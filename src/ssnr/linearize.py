@@ -62,14 +62,17 @@ def linear(net: nn.Module, norms: str) -> Iterator[None]:
             yield
         return
     bypassed = [m for m in net.modules() if norms == "batch" and type(m) in (nn.BatchNorm1d, nn.BatchNorm2d)]
+    own = [module.__dict__.get("forward") for module in bypassed]
     for module in bypassed:
-        module.forward = _identity  # type: ignore[method-assign]
+        module.__dict__["forward"] = _identity
     try:
         with Bypass(_DROPOUT):
             yield
     finally:
-        for module in bypassed:
-            del module.forward
+        for module, forward in zip(bypassed, own, strict=True):
+            del module.__dict__["forward"]
+            if forward is not None:
+                module.__dict__["forward"] = forward
 
 
 def without_dropout() -> TorchFunctionMode:

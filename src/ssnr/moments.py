@@ -234,10 +234,7 @@ def unpack(blob: bytes, names: Sequence[str], rules: Rules = Rules()) -> Moments
     integers = np.frombuffer(blob, "<i8", 2 * count, 16).reshape(2, count).astype(np.int64)
     floats = np.frombuffer(blob, "<f8", len(COLUMNS) * count, 16 * (1 + count)).reshape(-1, count).astype(np.float64)
     unused = np.frombuffer(blob, np.uint8, count, 16 + count * 8 * (2 + len(COLUMNS))).astype(np.bool_)
-    precise = _PRECISIONS[precision]
-    return Moments(tuple(names), integers[0], integers[1], *_five(floats), unused, precision=precise, rules=rules)
-
-
-def _five(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """The rows in the order of COLUMNS, which is the order of the fields of `Moments`."""
-    return tuple(rows[i] for i in range(len(COLUMNS)))
+    return Moments(
+        tuple(names), integers[0], integers[1], floats[0], floats[1], floats[2], floats[3], floats[4], unused,
+        precision=_PRECISIONS[precision], rules=rules,
+    )  # fmt: skip

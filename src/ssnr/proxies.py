@@ -226,7 +226,15 @@ def failed(reason: str) -> Score:
     return Score(None, None, "failed", reason)
 
 
-def evaluate(proxy: Proxy, moments: Moments, recipe: Recipe, status: str = "ok", reason: str | None = None) -> Score:
+def evaluate(
+    proxy: Proxy,
+    moments: Moments,
+    recipe: Recipe,
+    status: str = "ok",
+    reason: str | None = None,
+    *,
+    with_layers: bool = True,
+) -> Score:
     """Moments of the measured saliency → the score of a proxy. Pure; the same for a fresh pass and an old store."""
     assert proxy.saliency is not None
     if status == "failed":
@@ -234,7 +242,7 @@ def evaluate(proxy: Proxy, moments: Moments, recipe: Recipe, status: str = "ok",
     m = moments.under(recipe.rules)
     if proxy.saliency.is_magnitude:
         m = m.magnitude()
-    layers = m.layers()
+    layers = m.layers() if with_layers else ()
     if status == "dead" or m.dead.all():
         return Score(0.0, None, "dead", reason or "no weight has any saliency", layers)
     try:

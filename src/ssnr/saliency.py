@@ -41,7 +41,7 @@ class Signal(NamedTuple):
 
 
 def weight_saliencies(model: Model, names: Collection[str]) -> dict[str, Signal]:
-    """magnitude |θ| and l2_norm θ²/‖θ_l‖, whose sum over a layer is its norm ‖θ_l‖."""
+    """Magnitude |θ| and l2_norm θ²/‖θ_l‖, whose sum over a layer is its norm ‖θ_l‖."""
     found: dict[str, Signal] = {}
     weights = {name: p.detach().to(torch.float64) for name, p in model.scored.items()}
     if "magnitude" in names:
@@ -57,7 +57,8 @@ def _share_of_norm(values: Tensor) -> Tensor:
     if peak == 0:
         return torch.zeros_like(values)
     unit = values / peak
-    return unit * unit * (peak / torch.linalg.vector_norm(unit))
+    share: Tensor = unit * unit * (peak / torch.linalg.vector_norm(unit))
+    return share
 
 
 # --- synflow --------------------------------------------------------------------------------------------------
@@ -107,7 +108,9 @@ def _ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Tensor:
 # --- gradients ------------------------------------------------------------------------------------------------
 
 
-def gradient_saliencies(model: Model, batch: Batch, names: Collection[str], loss: Loss | None = None) -> dict[str, Signal]:
+def gradient_saliencies(
+    model: Model, batch: Batch, names: Collection[str], loss: Loss | None = None
+) -> dict[str, Signal]:
     """plain, grad_norm, fisher and grasp from shared passes; g = ∂L/∂θ, L the mean loss on one batch.
 
         plain      θ ⊙ g                       (Mozer & Smolensky, 1989); snip is its magnitude (Lee et al., 2019)
@@ -161,7 +164,11 @@ def gradient_saliencies(model: Model, batch: Batch, names: Collection[str], loss
 
 def _grasp(leaves: list[Tensor], first: list[Tensor | None], detached: list[Tensor | None]) -> list[Tensor | None]:
     """−θ ⊙ Hg with Hg = ∂/∂θ Σ stop(g)·g(θ): one product with the Hessian, which is never formed."""
-    terms = [(g * d).sum() for g, d in zip(first, detached, strict=True) if g is not None and d is not None and g.requires_grad]
+    terms = [
+        (g * d).sum()
+        for g, d in zip(first, detached, strict=True)
+        if g is not None and d is not None and g.requires_grad
+    ]
     if not terms:  # the gradient does not depend on the weights: the Hessian is zero
         return [None if g is None else torch.zeros_like(leaf) for g, leaf in zip(first, leaves, strict=True)]
     hessian = _grad(torch.stack(terms).sum(), leaves)
@@ -175,7 +182,9 @@ def _grad(value: Tensor, inputs: list[Tensor], *, create_graph: bool = False) ->
     try:
         return list(torch.autograd.grad(value, inputs, create_graph=create_graph, allow_unused=True))
     except (RuntimeError, NotImplementedError) as error:
-        raise ScoringError(f"the backward pass raised {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise ScoringError(
+            f"the backward pass raised {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _loss(
@@ -210,7 +219,9 @@ def _check_labels(logits: Tensor, targets: Tensor) -> None:
         raise UsageError(f"{targets.shape[0]} labels for outputs of shape {tuple(logits.shape)}")
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= logits.shape[1]:
-        raise UsageError(f"label {high if high >= logits.shape[1] else low} for a network with {logits.shape[1]} outputs")
+        raise UsageError(
+            f"label {high if high >= logits.shape[1] else low} for a network with {logits.shape[1]} outputs"
+        )
 
 
 class _Channels(TorchFunctionMode):
@@ -222,7 +233,10 @@ class _Channels(TorchFunctionMode):
 
     _LINEAR = frozenset((F.linear, torch._C._nn.linear))
     _CONV = frozenset(
-        getattr(module, f"conv{transposed}{n}d") for module in (F, torch) for transposed in ("", "_transpose") for n in (1, 2, 3)
+        getattr(module, f"conv{transposed}{n}d")
+        for module in (F, torch)
+        for transposed in ("", "_transpose")
+        for n in (1, 2, 3)
     )
 
     def __init__(self, leaves: Mapping[str, Tensor]) -> None:
@@ -256,7 +270,11 @@ class _Channels(TorchFunctionMode):
         for (name, out, channel, axis), gradient in zip(self._calls, gradients, strict=True):
             if gradient is None:
                 continue
-            product = (out * gradient.detach()).movedim(channel, 1).flatten(2).sum(-1) if out.dim() > 2 else out * gradient.detach()
+            product = (
+                (out * gradient.detach()).movedim(channel, 1).flatten(2).sum(-1)
+                if out.dim() > 2
+                else out * gradient.detach()
+            )
             so_far = gates.get(name)
             gates[name] = (product if so_far is None else so_far[0] + product, axis)
         found: list[Tensor | None] = []

@@ -37,7 +37,7 @@ def score(
         net: any module; its weights are scored as they are.
         batch: a tensor, (inputs, targets) or a `Batch`; needed by proxies that read data.
         proxies: `saliency/aggregate`, a bare saliency (its sum), or a plain name; see `ssnr list proxies`.
-        input_shape: of one input without the batch dimension, for data-free proxies; taken from the batch if there is one.
+        input_shape: of one input without the batch dimension, for data-free proxies; else taken from the batch.
         loss: (output, targets) → scalar; default mean cross-entropy, mean squared error for float targets.
         forward: (net, inputs) → output, where calling the network needs more than `net(inputs)`.
         recipe: the choices that change numbers; see `ssnr list recipes`.
@@ -87,7 +87,8 @@ def saliency(
         raise UsageError(f"{name} is a plain proxy: it has no saliency by weight")
     entry, chosen, given = SALIENCIES[name], get_recipe(recipe), batch_of(batch)
     _check_data([entry.measured], given)
-    with preserved(net), _seeded(seed):
+    with preserved(net):
+        torch.manual_seed(seed)
         model = Model(net, chosen, forward)
         signal = _family(model, entry.family, {entry.measured}, given, input_shape, loss)[entry.measured]
     found: dict[str, Tensor] = {}
@@ -125,13 +126,13 @@ def measure(
         kind = SALIENCIES[name].family if name in SALIENCIES else "plain"
         families.setdefault(name if kind in ("custom", "plain") else kind, []).append(name)
     found: dict[str, Result] = {}
-    with preserved(net):
-        for family, names in families.items():
-            started = time.perf_counter()
-            with preserved(net), _seeded(seed):
-                results = _measure_family(net, family, names, given, input_shape, loss, forward, recipe)
-            seconds = (time.perf_counter() - started) / len(names)
-            found |= {name: r._replace(network=network, seconds=seconds) for name, r in results.items()}
+    for family, names in families.items():
+        started = time.perf_counter()
+        with preserved(net):
+            torch.manual_seed(seed)
+            results = _measure_family(net, family, names, given, input_shape, loss, forward, recipe)
+        seconds = (time.perf_counter() - started) / len(names)
+        found |= {name: r._replace(network=network, seconds=seconds) for name, r in results.items()}
     return found
 
 
@@ -220,16 +221,3 @@ def _check_data(measured: Collection[str], batch: Batch | None) -> None:
     for name in measured:
         if (SALIENCIES[name] if name in SALIENCIES else PLAIN[name]).data:
             raise UsageError(f"{name} needs a batch: score(net, (inputs, targets), …), or --data on the command line")
-
-
-class _seeded:  # noqa: N801 - used as a function
-    """Seed torch's generators for whatever a forward pass draws; `preserved` restores them."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        return None

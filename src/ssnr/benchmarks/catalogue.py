@@ -1,0 +1,292 @@
+"""The benchmarks as one table: a row of `CATALOGUE` for each pair of a benchmark and a source of its accuracies.
+
+Validation and test, 12 and 200 epochs, one seed and the mean of several are different accuracies. Every row says which
+it is, and what `load` returns says it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssnr._errors import BenchmarkError, UsageError
+from ssnr._registry import unknown
+from ssnr.benchmarks import sources, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What an accuracy is.
+
+    Attributes:
+        name: family or set, and data set: `nasbench201/cifar10`.
+        family: of the space whose strings index the table.
+        dataset: what the networks were trained on.
+        source: short name of who published the accuracies.
+        metric: what the number is, with its unit.
+        split: the images that it was measured on.
+        epochs: of training; None where the source does not say.
+        runs: how many trainings a number stands for.
+        note: what to know before comparing it with another source.
+    """
+
+    name: str
+    family: str
+    dataset: str
+    source: str
+    metric: str
+    split: str
+    epochs: int | None
+    runs: str
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """Everything that makes this accuracy another one than the next row's, in one line."""
+        parts = [
+            self.metric,
+            "" if self.split in self.metric else f"split {self.split}",
+            "epochs not stated" if self.epochs is None else f"{self.epochs} epochs",
+            self.runs,
+        ]
+        return f"{self.name} from {self.source}: {', '.join(filter(None, parts))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Facts):
+    """One benchmark from one source.
+
+    Attributes:
+        files: names in `sources.FILES`.
+        read: those files' paths → the table.
+        stand_in: whether it loads by default where the name's first source is not on this machine.
+    """
+
+    files: tuple[str, ...]
+    read: Callable[..., pd.DataFrame]
+    stand_in: bool = False
+
+    @property
+    def here(self) -> bool:
+        """Whether all files are on this machine; what is in them is looked at by `load`."""
+        return all(sources.find(name) for name in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Facts):
+    """Measured accuracies of architectures, and what they are.
+
+    Attributes:
+        address: where the files are published.
+        licence: as stated there.
+        table: index `architecture`, column `accuracy`.
+    """
+
+    address: str
+    licence: str
+    table: pd.DataFrame = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def _nats(dataset: str) -> Row:
+    return Row(
+        name=f"nasbench201/{dataset}",
+        family="nasbench201",
+        dataset=dataset,
+        source="nats",
+        files=("nats_bench.csv",),
+        read=partial(tables.read_nats, dataset=dataset),
+        metric="test accuracy (%)",
+        split="test",
+        epochs=200,
+        runs="mean over the available seeds",
+        note="networks trained on the whole training set" if dataset == "cifar10" else "",
+    )
+
+
+def _naslib(dataset: str) -> Row:
+    return Row(
+        name=f"nasbench201/{dataset}",
+        family="nasbench201",
+        dataset=dataset,
+        source="naslib",
+        files=("nb201_zen.zip",),
+        read=partial(tables.read_naslib, dataset=dataset),
+        metric="validation accuracy (%)",
+        split="validation",
+        epochs=200,
+        runs="one run, last epoch",
+        note="networks trained on half of the training set" if dataset == "cifar10" else "",
+    )
+
+
+_ANALOG = Row(
+    name="nasbench201/cifar10",
+    family="nasbench201",
+    dataset="cifar10",
+    source="analog",
+    files=("data.anb",),
+    read=tables.read_analog,
+    metric="accuracy (%) in digital full precision",
+    split="not stated",
+    epochs=None,
+    runs="runs not stated",
+    note="an independent training of the same cells (AnalogNAS-Bench), not NAS-Bench-201's own",
+    stand_in=True,
+)
+
+# The first source of a name is its default.
+CATALOGUE: tuple[Row, ...] = (
+    _nats("cifar10"),
+    _naslib("cifar10"),
+    _ANALOG,
+    _nats("cifar100"),
+    _naslib("cifar100"),
+    _nats("imagenet16-120"),
+    _naslib("imagenet16-120"),
+)
+
+# Published proxy values, by the benchmark that they were computed for.
+PUBLISHED: dict[str, tuple[str, Callable[[Path], pd.DataFrame]]] = {
+    "nasbench201/cifar10": ("nb201_zc_proxies.csv", tables.read_published),
+}
+
+_TABLE_SUFFIXES = {".csv", ".tsv", ".parquet"}
+
+
+def names() -> tuple[str, ...]:
+    """The benchmarks.
+
+    >>> names()
+    ('nasbench201/cifar10', 'nasbench201/cifar100', 'nasbench201/imagenet16-120')
+    """
+    return tuple(dict.fromkeys(row.name for row in CATALOGUE))
+
+
+def sources_of(name: str) -> tuple[str, ...]:
+    """The sources of a benchmark, the default first.
+
+    >>> sources_of("nasbench201/cifar10")
+    ('nats', 'naslib', 'analog')
+
+    Raises:
+        UsageError: unknown benchmark, with near names.
+    """
+    return tuple(row.source for row in _rows(name))
+
+
+def load(name: str | Path, source: str | None = None, *, family: str | None = None) -> Benchmark:
+    """A benchmark by name, or from a user's own CSV, TSV or Parquet file.
+
+    Args:
+        name: one of `names()`, or a path.
+        source: one of `sources_of(name)`; for a user's file the name of its accuracy column. Where None: the first
+            source if its files are on this machine, else one that pip installed, else the first, downloaded.
+        family: of the space that reads a user's file, for architectures that several spaces read.
+
+    Raises:
+        UsageError: unknown benchmark or source, with near names.
+        BenchmarkError: a file is missing, altered or not what it should be.
+    """
+    path = _user_path(name)
+    if path is not None:
+        return _load_user(path, source, family)
+    row = _choose(str(name), source)
+    files = [sources.FILES[file] for file in row.files]
+    facts: dict[str, Any] = {fact.name: getattr(row, fact.name) for fact in fields(Facts)}
+    return Benchmark(
+        **facts,
+        address="; ".join(file.address for file in files),
+        licence="; ".join(dict.fromkeys(file.licence for file in files)),
+        table=row.read(*(sources.locate(file) for file in files)),
+    )
+
+
+def fetch(name: str, source: str | None = None) -> list[Path]:
+    """Bring a benchmark's files to this machine, those of all its sources where none is named; their paths.
+
+    What only pip can install is left out unless it is there or asked for by its source.
+
+    Raises:
+        UsageError: unknown benchmark or source.
+        BenchmarkError: a file is altered or cannot be downloaded.
+    """
+    if source is not None:
+        return [sources.locate(file) for file in _choose(name, source).files]
+    rows = _rows(name)
+    wanted = [file for row in rows for file in row.files if not sources.FILES[file].distribution or row.here]
+    if rows[0].name in PUBLISHED:
+        wanted.append(PUBLISHED[rows[0].name][0])
+    return [sources.locate(file) for file in dict.fromkeys(wanted)]
+
+
+def published(name: str) -> pd.DataFrame:
+    """Proxy values that others published for a benchmark's architectures: one column a proxy, NaN where it failed.
+
+    Raises:
+        UsageError: no published proxies are known for the benchmark.
+        BenchmarkError: the file is missing, altered or not what it should be.
+    """
+    if name.lower() not in PUBLISHED:
+        raise unknown("benchmark with published proxies", name, PUBLISHED)
+    file, read = PUBLISHED[name.lower()]
+    return read(sources.locate(file))
+
+
+def _rows(name: str) -> list[Row]:
+    rows = [row for row in CATALOGUE if row.name == name.lower()]
+    if not rows:
+        raise unknown("benchmark", name, names())
+    return rows
+
+
+def _choose(name: str, source: str | None) -> Row:
+    rows = _rows(name)
+    if source is not None:
+        for row in rows:
+            if row.source == source.lower():
+                return row
+        raise unknown(f"source of {rows[0].name}", source, sources_of(name))
+    if rows[0].here:
+        return rows[0]
+    return next((row for row in rows if row.stand_in and row.here), rows[0])
+
+
+def _user_path(name: str | Path) -> Path | None:
+    """The path, where a file is meant: benchmarks have names without an ending."""
+    if isinstance(name, str) and name.lower() in names():
+        return None
+    path = Path(name).expanduser()
+    if isinstance(name, Path) or _TABLE_SUFFIXES & set(path.suffixes) or path.is_file():
+        return path
+    return None
+
+
+def _load_user(path: Path, source: str | None, family: str | None) -> Benchmark:
+    if not path.is_file():
+        raise BenchmarkError(f"{path}: no such file; known benchmarks are {', '.join(names())}")
+    if not _TABLE_SUFFIXES & set(path.suffixes):
+        raise UsageError(f"{path}: a benchmark file ends in {', '.join(sorted(_TABLE_SUFFIXES))}")
+    family, column, table = tables.read_user(path, accuracy=source, family=family)
+    return Benchmark(
+        name=str(path),
+        family=family,
+        dataset="not stated",
+        source=column,
+        metric=f"{column} as in the file",
+        split="not stated",
+        epochs=None,
+        runs="runs not stated",
+        note="a table of the user's; numbers are taken as they are, higher is better",
+        address=str(path),
+        licence="not stated",
+        table=table,
+    )

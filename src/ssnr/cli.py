@@ -1,0 +1,214 @@
+"""The command table; what the commands do is in `_commands.py`, which is imported when one runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ssnr._errors import SsnrError, UsageError
+
+app = typer.Typer(
+    name="ssnr",
+    help="Rank neural networks before they are trained, by the signal-to-noise ratio of their saliency.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# `Optional` rather than `| None`: typer evaluates these on Python 3.10 too.
+Proxies = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("-p", "--proxy", help="SALIENCY/AGGREGATE or a plain name; several allowed. See `ssnr list proxies`."),
+]
+Seed = Annotated[int, typer.Option(help="Of initialisation, batches and samples.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="The choices that change numbers. See `ssnr list recipes`.")]
+Dtype = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="float64 or float32 for data-driven passes (shorthand for --recipe 'NAME(dtype=…)')."),
+]
+Data = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="noise, cifar10:DIR or folder:DIR; default CIFAR-10 where SSNR_CIFAR10 names it, else seeded noise."
+    ),
+]
+BatchSize = Annotated[int, typer.Option(help="Samples in the batch of data-driven proxies.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+StorePath = Annotated[Path, typer.Option(help="SQLite file with what was measured; created, or resumed.")]
+Out = Annotated[Path, typer.Option(help="Folder for pictures and tables.")]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Worker processes of one thread each; default one a core."),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from ssnr._version import __version__
+
+        typer.echo(f"ssnr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Options that stand before any command; `main` has read --debug already."""
+
+
+@app.command()
+def score(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET…", help="SPACE:ARCH, pkg.mod:factory, file.py:factory")
+    ],
+    proxy: Proxies = None,
+    input_shape: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="One input without the batch dimension, such as 3,32,32."),
+    ] = None,
+    data: Data = None,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    recipe: RecipeName = "seed",
+    dtype: Dtype = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
+    json: Json = False,
+) -> None:
+    """Score networks; nothing is trained, nothing is changed."""
+    from ssnr import _commands
+
+    _commands.score(
+        targets, proxy, input_shape=input_shape, data=data, batch_size=batch_size, seed=seed, recipe=recipe,
+        dtype=dtype, device=device, per_layer=per_layer, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
+def sweep(
+    space: Annotated[str, typer.Argument(help="A search space, such as nasbench201 or nasbench201/cifar100.")],
+    proxy: Proxies = None,
+    archs: Annotated[str, typer.Option(help="all, a number drawn from the seed, or a file with one a line.")] = "all",
+    store: StorePath = Path("ssnr.sqlite"),
+    workers: Workers = None,
+    seed: Seed = 0,
+    data: Data = None,
+    batch_size: BatchSize = 64,
+    recipe: RecipeName = "seed",
+    dtype: Dtype = None,
+    executor: Annotated[str, typer.Option(help="Where workers run: local.")] = "local",
+    json: Json = False,
+) -> None:
+    """Score many architectures into a store; the same command again does only what is missing."""
+    from ssnr import _commands
+
+    _commands.sweep(
+        space, proxy, archs=archs, store=store, workers=workers, seed=seed, data=data, batch_size=batch_size,
+        recipe=recipe, dtype=dtype, executor=executor, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
+def correlate(
+    store: Annotated[Path, typer.Argument(help="The file that a sweep wrote.")],
+    benchmark: Annotated[str, typer.Option(help="See `ssnr list benchmarks`, or a CSV with architecture, accuracy.")],
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Which table of the benchmark, such as nats, naslib or analog."),
+    ] = None,
+    proxy: Proxies = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="A LaTeX table on stdout.")] = False,
+) -> None:
+    """Rank correlations of stored scores with measured accuracies, beside the controls; scores nothing again."""
+    from ssnr import _commands
+
+    _commands.correlate(store, benchmark, source=source, proxies=proxy, as_json=json, csv=csv, latex=latex)
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(help="fig2: score against accuracy, all of NAS-Bench-201.")],
+    out: Out = Path("out"),
+    store: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Store to use or resume; default nasbench201.sqlite in --out."),
+    ] = None,
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Which accuracies: nats, naslib or analog; default nats where the file is, else analog."),
+    ] = None,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Repeat a result of the paper on real data: picture, table, paper value beside own value."""
+    from ssnr import _commands
+
+    _commands.reproduce(what, out=out, store=store, source=source, workers=workers, seed=seed, as_json=json)
+
+
+@app.command()
+def fetch(
+    benchmark: Annotated[str, typer.Argument(help="See `ssnr list benchmarks`.")],
+    json: Json = False,
+) -> None:
+    """Find a benchmark's files, or download them, and check their hashes."""
+    from ssnr import _commands
+
+    _commands.fetch(benchmark, as_json=json)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="proxies, aggregates, spaces, benchmarks or recipes")] = "proxies",
+    json: Json = False,
+) -> None:
+    """What there is, by name."""
+    from ssnr import _commands
+
+    _commands.list_(kind, as_json=json)
+
+
+# typer's own errors, wherever the installed version keeps them.
+_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 wrong usage, 130 interrupted, 1 anything else."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _WrongUsage as error:
+        _say(error.format_message() if hasattr(error, "format_message") else str(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _say(str(error) or "interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe left (`ssnr … | head`): nobody is there to be told.
+        sys.stderr.close()
+        sys.exit(1)
+    except SsnrError as error:
+        if debug:
+            raise
+        _say(str(error))
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"ssnr: {message}\n")

@@ -1,0 +1,298 @@
+"""Score many architectures into a store: each network once, in worker processes, resumable at any moment.
+
+The only file that knows processes and devices. Workers run one torch thread each, build one network at a time and
+send back moments; the parent commits a chunk in one transaction, so memory does not grow with the number of
+architectures and a kill loses at most the chunks in flight.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ssnr._errors import SsnrError, UsageError
+from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Score, evaluate, failed, parse_proxies
+from ssnr.recipes import Recipe, get_recipe
+from ssnr.spaces import Space, get_space
+from ssnr.store import Architecture, Group, Result, Store
+
+if TYPE_CHECKING:
+    from ssnr.data import Batch
+
+# Networks a worker scores between two commits: a second or so of work.
+CHUNK, CHUNK_WITH_DATA = 32, 4
+
+
+class Row(NamedTuple):
+    """One architecture of a sweep with the scores that were asked for."""
+
+    architecture: str
+    scores: dict[str, Score]
+
+
+class Progress(NamedTuple):
+    """How far a sweep is: networks scored of those that were missing, and how many could not be scored."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to score any network of a sweep."""
+
+    space: Space
+    recipe: Recipe
+    seed: int
+    batch: Batch | None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep laid out: which architectures, by which networks, and what is missing of each."""
+
+    job: Job
+    proxies: tuple[Proxy, ...]
+    networks: dict[str, str]  # architecture → the network that stands for it
+    groups: dict[str, Group]  # measured → key of its results
+    missing: list[tuple[str, tuple[str, ...]]]  # network → what is not in the store yet
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct networks."""
+        return len(set(self.networks.values()))
+
+
+def sweep(
+    space: str | Space,
+    archs: Iterable[Any],
+    proxies: Iterable[str | Proxy],
+    *,
+    store: str | Path | Store,
+    workers: int | None = None,
+    seed: int = 0,
+    batch: Any = None,
+    recipe: str | Recipe = "seed",
+    executor: str = "local",
+    device: str = "cpu",
+) -> Iterator[Row]:
+    """Score architectures into a store and yield them in the order given; what the store holds already is read.
+
+    Args:
+        space: a space or its name.
+        archs: architectures in any form that the space parses; repeats are scored once.
+        proxies: as in `score`; controls are always kept.
+        store: the file, created where there is none.
+        workers: worker processes of one torch thread each; default one a core, 1 is this process.
+        seed: of the initialisation of every network, with the space and the architecture.
+        batch: for proxies that read data.
+        recipe: the choices that change numbers.
+        executor: "local".
+        device: where networks are scored.
+
+    Raises:
+        UsageError: unknown names, a malformed architecture, no batch where one is needed.
+        StoreError: the store cannot be opened or written; what was committed is kept.
+    """
+    opened = store if isinstance(store, Store) else Store(store)
+    try:
+        layout = plan(space, archs, proxies, store=opened, seed=seed, batch=batch, recipe=recipe, device=device)
+        for _ in run(layout, opened, workers=workers, executor=executor):
+            pass
+        yield from read(layout, opened)
+    finally:
+        if opened is not store:
+            opened.close()
+
+
+def plan(
+    space: str | Space,
+    archs: Iterable[Any],
+    proxies: Iterable[str | Proxy],
+    *,
+    store: Store,
+    seed: int = 0,
+    batch: Any = None,
+    recipe: str | Recipe = "seed",
+    device: str = "cpu",
+) -> Plan:
+    """Lay a sweep out and write its architectures, with their controls, into the store."""
+    from ssnr.data import batch_of
+
+    parsed, chosen, where = parse_proxies(proxies), get_recipe(recipe), get_space(space)
+    given = batch_of(batch)
+    if chosen.variant not in where.variants:
+        raise UsageError(f"recipe {chosen} needs the variant {chosen.variant!r}, which {where.name} does not have")
+    for proxy in parsed:
+        if proxy.data and given is None:
+            raise UsageError(f"{proxy.text} needs a batch: batch=… or --data")
+    networks = {arch: where.twin(arch) for arch in dict.fromkeys(where.parse(form) for form in archs)}
+    if not networks:
+        raise UsageError("no architecture to score")
+    known = {row.architecture for row in store.architectures(where.name)}
+    new = [arch for arch in networks if arch not in known]
+    store.add_architectures(where.name, (Architecture(a, networks[a], *where.counts(a)) for a in new))
+    # Controls come from the space's counts above: nothing to score.
+    measured = dict.fromkeys(p.measured for p in parsed if not (p.plain is not None and p.plain.control))
+    groups = {name: Group(where.name, name, str(chosen), seed, _data(name, given)) for name in measured}
+    done = {name: store.done(group) for name, group in groups.items()}
+    missing = []
+    for network in dict.fromkeys(networks.values()):
+        lacking = tuple(name for name in groups if network not in done[name])
+        if lacking:
+            missing.append((network, lacking))
+    return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, missing)
+
+
+def _data(measured: str, batch: Batch | None) -> str:
+    """The part of a result's key that says which batch it read, and what was done to it."""
+    needs = (SALIENCIES[measured] if measured in SALIENCIES else PLAIN[measured]).data
+    if not needs or batch is None:
+        return ""
+    return "; ".join((batch.fingerprint, *batch.notes))
+
+
+def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str = "local") -> Iterator[Progress]:
+    """Score what is missing, a commit a chunk; yields after each.
+
+    Raises:
+        SsnrError: a worker process died.
+        StoreError: the store cannot be written.
+    """
+    if executor != "local":
+        raise UsageError(f"executor {executor!r}: this version has local only")
+    count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
+    size = CHUNK_WITH_DATA if any(group.data for group in layout.groups.values()) else CHUNK
+    size = max(1, min(size, -(-len(layout.missing) // count)))
+    chunks = [layout.missing[i : i + size] for i in range(0, len(layout.missing), size)]
+    done = failures = 0
+    yield Progress(0, len(layout.missing), 0)
+    results = _in_process(layout.job, chunks) if count == 1 else _in_workers(layout.job, chunks, count)
+    for chunk in results:
+        store.add((layout.groups[measured], result) for measured, result in chunk)
+        done += len({result.network for _, result in chunk})
+        failures += len({result.network for _, result in chunk if result.status == "failed"})
+        yield Progress(done, len(layout.missing), failures)
+
+
+def read(layout: Plan, store: Store) -> Iterator[Row]:
+    """The rows of a finished sweep, in the order in which its architectures were given."""
+    for arch, network in layout.networks.items():
+        found = {name: next(store.results(group, [network]), None) for name, group in layout.groups.items()}
+        scores: dict[str, Score] = {}
+        for proxy in layout.proxies:
+            if proxy.plain is not None and proxy.plain.control:
+                scores[proxy.text] = Score(float(getattr(layout.job.space.counts(arch), proxy.measured)))
+                continue
+            result = found[proxy.measured]
+            if result is None:
+                scores[proxy.text] = failed("not in the store")
+            elif result.moments is None:
+                scores[proxy.text] = Score(result.value, None, result.status, result.reason)
+            else:
+                scores[proxy.text] = evaluate(proxy, result.moments, layout.job.recipe, result.status, result.reason)
+        yield Row(arch, scores)
+
+
+# --- where networks are scored --------------------------------------------------------------------------------
+
+Chunk = Sequence[tuple[str, tuple[str, ...]]]
+Scored = list[tuple[str, Result]]
+
+
+def score_chunk(job: Job, chunk: Chunk) -> Scored:
+    """Build and measure the networks of a chunk, one after the other."""
+    from ssnr.scoring import measure
+
+    found: Scored = []
+    for network, measured in chunk:
+        try:
+            net = job.space.build(network, seed=job.seed, variant=job.recipe.variant).to(job.device)
+        except Exception as error:
+            reason = f"building it raised {type(error).__name__}: {error}"
+            found += [(name, Result(network, "failed", reason)) for name in measured]
+            continue
+        results = measure(
+            net, measured, batch=job.batch, input_shape=job.space.input_shape, recipe=job.recipe, seed=job.seed,
+            network=network,
+        )  # fmt: skip
+        found += list(results.items())
+    return found
+
+
+def _in_process(job: Job, chunks: Collection[Chunk]) -> Iterator[Scored]:
+    """One worker is this process, on one thread like the others: a score must not depend on the number of workers."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for chunk in chunks:
+            yield score_chunk(job, chunk)
+    finally:
+        torch.set_num_threads(threads)
+
+
+_JOB: Job | None = None
+
+
+def _start_worker(job: Job) -> None:
+    global _JOB
+    # Ctrl-C goes to the whole group; the parent decides what happens.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    _JOB = job
+
+
+def _work(chunk: Chunk) -> Scored:
+    assert _JOB is not None
+    return score_chunk(_JOB, chunk)
+
+
+def _in_workers(job: Job, chunks: Sequence[Chunk], workers: int) -> Iterator[Scored]:
+    """Chunks as they finish; at most two a worker are out, so that memory stays flat."""
+    with _pool(job, workers) as pool:
+        waiting = iter(chunks)
+        out: set[Future[Scored]] = set()
+        try:
+            for chunk in waiting:
+                out.add(pool.submit(_work, chunk))
+                if len(out) >= 2 * workers:
+                    finished, out = wait(out, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in finished)
+            while out:
+                finished, out = wait(out, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        except BrokenProcessPool as error:
+            raise SsnrError(
+                "a worker process died, most likely for lack of memory: what was scored is kept; "
+                "run the same command again, with fewer --workers"
+            ) from error
+
+
+@contextmanager
+def _pool(job: Job, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh interpreters (a fork would copy torch's threads' locks), stopped at once when the sweep is left."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(job,))
+    try:
+        yield pool
+    except BaseException:
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    else:
+        pool.shutdown()

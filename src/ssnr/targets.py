@@ -1,0 +1,100 @@
+"""What users point at, in text → a network: `space:ARCH`, `pkg.mod:factory`, `file.py:factory`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssnr._errors import ScoringError, UsageError
+from ssnr._registry import unknown
+from ssnr.spaces import SPACES, get_space
+
+_FORMS = "expected SPACE:ARCH, pkg.mod:factory or file.py:factory"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network to score, where its input shape is known.
+
+    Attributes:
+        text: as the user wrote it.
+        net: the network, initialised from the seed.
+        input_shape: of one input, None where only the user knows.
+        classes: number of classes its labels have, None where unknown.
+    """
+
+    text: str
+    net: nn.Module
+    input_shape: tuple[int, ...] | None
+    classes: int | None
+
+
+def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
+    """Find and build the network that a target names.
+
+    Raises:
+        UsageError: not a target, unknown space, no such module, file or name, or it is not a network.
+        ScoringError: the factory raised.
+    """
+    where, colon, what = text.partition(":")
+    if not colon or not where or not what:
+        raise UsageError(f"target {text!r}: {_FORMS}")
+    if where.split("/")[0] in SPACES:
+        space = get_space(where)
+        net = space.build(space.parse(what), seed=seed, variant=variant)
+        return Target(text, net, space.input_shape, space.num_classes)
+    made = _load(where, what)
+    torch.manual_seed(seed)
+    if not isinstance(made, nn.Module) and callable(made):
+        try:
+            made = made()
+        except Exception as error:
+            raise ScoringError(f"target {text!r}: calling {what}() raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise UsageError(
+            f"target {text!r}: {what} is a {type(made).__name__}, expected a torch.nn.Module or a function that returns one"
+        )
+    shape = getattr(made, "input_shape", None)
+    return Target(text, made, tuple(shape) if shape is not None else None, None)
+
+
+def _load(where: str, what: str) -> Any:
+    if where.endswith(".py"):
+        path = Path(where)
+        if not path.is_file():
+            raise UsageError(f"target {where}:{what}: there is no file {where}")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(path.stem, module)
+        load = spec.loader.exec_module
+    else:
+        if not all(part.isidentifier() for part in where.split(".")):
+            raise unknown("space", where, SPACES)
+        module, load = None, None
+    try:
+        if load is not None:
+            load(module)  # type: ignore[arg-type]
+        else:
+            module = importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name and where.startswith(error.name):
+            raise unknown("space or module", where, SPACES) from error
+        raise ScoringError(f"target {where}:{what}: importing {where} raised {error}") from error
+    except Exception as error:
+        raise ScoringError(
+            f"target {where}:{what}: importing {where} raised {type(error).__name__}: {error}"
+        ) from error
+    found: Any = module
+    for part in what.split("."):
+        if not hasattr(found, part):
+            raise unknown(f"name in {where}", part, [name for name in dir(found) if not name.startswith("_")])
+        found = getattr(found, part)
+    return found
