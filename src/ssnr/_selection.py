@@ -42,12 +42,12 @@ def describe_metric(benchmark: BenchmarkTable) -> str:
     """Which accuracy, in words: it decides more than most proxies do.
 
     >>> from types import SimpleNamespace
-    >>> describe_metric(SimpleNamespace(metric="accuracy", split="test", epochs=200, source="nats"))
-    'test accuracy, 200 epochs, source nats'
+    >>> describe_metric(SimpleNamespace(metric="test accuracy (%)", split="test", epochs=200, source="nats"))
+    'test accuracy (%), 200 epochs, source nats'
     """
-    metric = benchmark.metric if benchmark.split in benchmark.metric else f"{benchmark.split} {benchmark.metric}"
-    epochs = "" if benchmark.epochs is None else f", {benchmark.epochs} epochs"
-    return f"{metric}{epochs}, source {benchmark.source}"
+    split = "" if benchmark.split in benchmark.metric else f", split {benchmark.split}"
+    epochs = "epochs not stated" if benchmark.epochs is None else f"{benchmark.epochs} epochs"
+    return f"{benchmark.metric}{split}, {epochs}, source {benchmark.source}"
 
 
 def choose_space(store: Store, benchmark: BenchmarkTable, notes: list[str]) -> str:

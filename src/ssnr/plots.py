@@ -6,6 +6,7 @@ their differences under every common colour blindness and in grey.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def score_vs_accuracy(study: Study, proxies: Sequence[str] | None = None) -> Fig
     for ax in axes.flat[len(rows) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"{study.benchmark.name}\n{describe_metric(study.benchmark)}")
+        ax.set_ylabel("\n".join([study.benchmark.name, *textwrap.wrap(describe_metric(study.benchmark), 50)]))
     return figure
 
 

@@ -243,7 +243,7 @@ def _score(proxy: Proxy, result: Result, recipe: Recipe) -> Score:
     if result.status == "failed":
         return failed(result.reason or "unknown")
     if proxy.saliency is not None and result.moments is not None:
-        return evaluate(proxy, result.moments, recipe, result.status, result.reason)
+        return evaluate(proxy, result.moments, recipe, result.status, result.reason, with_layers=False)
     if result.status == "dead":
         return Score(0.0, None, "dead", result.reason)
     if proxy.saliency is None and result.value is not None and result.value == result.value:

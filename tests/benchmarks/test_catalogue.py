@@ -39,7 +39,9 @@ def test_a_row_says_what_its_accuracy_is(row: Row) -> None:
     assert get_space(row.family).family == row.family
     assert row.name.split("/")[1] == row.dataset
     assert all(file in FILES for file in row.files)
-    assert row.metric and row.split and row.runs
+    assert row.metric and row.runs
+    assert row.split or "split not stated" in row.label
+    assert row.epochs or "epochs not stated" in row.label
     assert row.label.startswith(f"{row.name} from {row.source}: {row.metric}")
 
 
@@ -153,8 +155,19 @@ def test_published_proxies_of_another_benchmark() -> None:
 
 def test_names() -> None:
     assert benchmarks.names() == NAMES
+    assert benchmarks.load_benchmark is benchmarks.load
     assert benchmarks.sources_of("nasbench201/CIFAR10") == ("nats", "naslib", "analog")
     assert benchmarks.sources_of("nasbench201/ImageNet16-120") == ("nats", "naslib")
+
+
+def test_the_listing_has_a_row_for_each_source_and_says_what_is_here(bare: Path) -> None:
+    header, rows = benchmarks.listing()
+    assert [row[:2] for row in rows] == [(row.name, row.source) for row in CATALOGUE]
+    assert {len(row) for row in rows} == {len(header)}
+    assert {row[header.index("here")] for row in rows} == {"no"}
+    bare.mkdir()
+    (bare / "nb201_zen.zip").write_text("")
+    assert [row[1] for row in benchmarks.listing()[1] if row[header.index("here")] == "yes"] == ["naslib"] * 3
 
 
 @pytest.mark.parametrize("call", [benchmarks.load, benchmarks.fetch, benchmarks.sources_of])

@@ -27,10 +27,10 @@ class Facts:
     Attributes:
         name: family or set, and data set: `nasbench201/cifar10`.
         family: of the space whose strings index the table.
-        dataset: what the networks were trained on.
+        dataset: what the networks were trained on; empty where the source does not say.
         source: short name of who published the accuracies.
         metric: what the number is, with its unit.
-        split: the images that it was measured on.
+        split: the images that it was measured on; empty where the source does not say.
         epochs: of training; None where the source does not say.
         runs: how many trainings a number stands for.
         note: what to know before comparing it with another source.
@@ -51,7 +51,7 @@ class Facts:
         """Everything that makes this accuracy another one than the next row's, in one line."""
         parts = [
             self.metric,
-            "" if self.split in self.metric else f"split {self.split}",
+            "" if self.split and self.split in self.metric else f"split {self.split or 'not stated'}",
             "epochs not stated" if self.epochs is None else f"{self.epochs} epochs",
             self.runs,
         ]
@@ -136,7 +136,7 @@ _ANALOG = Row(
     files=("data.anb",),
     read=tables.read_analog,
     metric="accuracy (%) in digital full precision",
-    split="not stated",
+    split="",
     epochs=None,
     runs="runs not stated",
     note="an independent training of the same cells (AnalogNAS-Bench), not NAS-Bench-201's own",
@@ -181,6 +181,21 @@ def sources_of(name: str) -> tuple[str, ...]:
         UsageError: unknown benchmark, with near names.
     """
     return tuple(row.source for row in _rows(name))
+
+
+def listing() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of `ssnr list benchmarks`.
+
+    >>> header, rows = listing()
+    >>> header
+    ('benchmark', 'source', 'accuracy', 'here', 'note')
+    >>> rows[0][:3]
+    ('nasbench201/cifar10', 'nats', 'test accuracy (%), 200 epochs, mean over the available seeds')
+    """
+    rows: list[tuple[str, ...]] = [
+        (row.name, row.source, row.label.partition(": ")[2], "yes" if row.here else "no", row.note) for row in CATALOGUE
+    ]
+    return ("benchmark", "source", "accuracy", "here", "note"), rows
 
 
 def load(name: str | Path, source: str | None = None, *, family: str | None = None) -> Benchmark:
@@ -279,10 +294,10 @@ def _load_user(path: Path, source: str | None, family: str | None) -> Benchmark:
     return Benchmark(
         name=str(path),
         family=family,
-        dataset="not stated",
+        dataset="",
         source=column,
         metric=f"{column} as in the file",
-        split="not stated",
+        split="",
         epochs=None,
         runs="runs not stated",
         note="a table of the user's; numbers are taken as they are, higher is better",

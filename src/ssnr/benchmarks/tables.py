@@ -126,6 +126,7 @@ def read_published(path: Path) -> pd.DataFrame:
 
     `synflow` is the natural logarithm of the sum; `params` and `flops` are in millions.
     """
+    import numpy as np
     import pandas as pd
 
     frame = _read_csv(path, ["net", "net_str", *_PUBLISHED_PROXIES])
@@ -135,10 +136,10 @@ def read_published(path: Path) -> pd.DataFrame:
         if one != other:
             raise BenchmarkError(f"{path}: row {position}: net_str is {one} but net is {other}")
     values: pd.DataFrame = frame[_PUBLISHED_PROXIES].apply(pd.to_numeric, errors="coerce").astype("float64")
-    for proxy in _PUBLISHED_PROXIES:
-        for position in values[proxy].isna().to_numpy().nonzero()[0][:1]:
-            got = _short(frame[proxy].tolist()[position])
-            raise BenchmarkError(f"{path}: row {position + 1}: {proxy} is {got}, expected a number")
+    for position, column in np.argwhere(values.isna().to_numpy()).tolist():
+        proxy = _PUBLISHED_PROXIES[column]
+        got = _short(frame[proxy].tolist()[position])
+        raise BenchmarkError(f"{path}: row {position + 1}: {proxy} is {got}, expected a number")
     return values.where(values != _NOT_A_NUMBER).set_axis(_index(by_string), axis=0)
 
 

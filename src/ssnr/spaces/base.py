@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from ssnr._errors import UsageError
-from ssnr._registry import Registry
+from ssnr._registry import Registry, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +75,7 @@ class Space(ABC):
         """
 
     @abstractmethod
-    def counts(self, arch: Any) -> Counts:
+    def counts(self, arch: Any, *, variant: str = "default") -> Counts:
         """Parameters, multiply-accumulates, reachable weights and layers, without building the network."""
 
     @abstractmethod
@@ -117,6 +117,16 @@ class Space(ABC):
 
     def __repr__(self) -> str:
         return f"<space {self.name}: {len(self):,} architectures>"
+
+
+def check_variant(space: Space, variant: str) -> None:
+    """Refuse a variant that the space does not have.
+
+    Raises:
+        UsageError: with near names.
+    """
+    if variant not in space.variants:
+        raise unknown(f"variant of {space.family}", variant, space.variants)
 
 
 def draw(rng: Any, below: int) -> int:

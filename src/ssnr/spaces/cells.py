@@ -1,172 +1,208 @@
-"""Operations and networks that several cell spaces share. The only module of `spaces` that imports torch.
+"""Operations that several cell spaces share, and the filling of weights. Imports torch: only `build` imports this.
 
-Layers are made without initialising them (`initialise` draws every weight once, from one stream), which is most of the
-cost of building a network.
+Layers are made without initialising them (`fill` draws every weight once, from one stream), which is most of the cost
+of building a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ssnr.spaces.base import derived_rng
 
 Edge = tuple[int, int]
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that starts with whatever is in memory: `initialise` fills it."""
+    """A convolution that starts with whatever is in memory: `fill` gives it weights."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights alone."""
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution that starts with whatever is in memory: `fill` gives it weights."""
 
     def reset_parameters(self) -> None:
         """Leave the weights alone."""
 
 
 class Linear(nn.Linear):
-    """A linear layer that starts with whatever is in memory: `initialise` fills it."""
+    """A linear layer that starts with whatever is in memory: `fill` gives it weights."""
 
     def reset_parameters(self) -> None:
         """Leave the weights alone."""
 
 
-class FixedBatchNorm2d(nn.BatchNorm2d):
-    """The batch norm in the reduction blocks of zero-cost-nas, which its BN-free networks keep."""
+Layer = Conv2d | ConvTranspose2d | Linear
+
+
+# --- operations -----------------------------------------------------------------------------------------------
 
 
 def relu_conv_norm(
-    channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, variant: str = "default"
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    bias: bool = False,
+    affine: bool = True,
+    running: bool = True,
 ) -> nn.Sequential:
-    """ReLU, convolution that keeps the size at stride 1, batch norm."""
-    plain = variant == "default"
+    """ReLU, convolution that keeps the size at stride 1, batch norm (with affine, with running statistics)."""
     return nn.Sequential(
         nn.ReLU(),
-        Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=not plain),
-        nn.BatchNorm2d(channels_out, affine=plain, track_running_stats=plain),
+        Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=bias),
+        nn.BatchNorm2d(channels_out, affine=affine, track_running_stats=running),
     )
 
 
-class Reduction(nn.Module):
-    """Residual block that halves the size and doubles the channels; no activation after the sum."""
+class FactorizedReduce(nn.Module):
+    """Half the size by two 1×1 convolutions, on the even and on the odd rows and columns, joined on channels.
 
-    def __init__(self, channels: int, norm: type[nn.BatchNorm2d]) -> None:
+    An odd size gets one row and column of zeros behind it, so that both halves have the same size.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, affine: bool = True) -> None:
         super().__init__()
-        wide = 2 * channels
-        self.main = nn.Sequential(
-            nn.ReLU(),
-            Conv2d(channels, wide, 3, stride=2, padding=1, bias=False),
-            norm(wide),
-            nn.ReLU(),
-            Conv2d(wide, wide, 3, padding=1, bias=False),
-            norm(wide),
-        )
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), Conv2d(channels, wide, 1, bias=False))
+        half = channels_out // 2
+        self.relu = nn.ReLU()
+        self.even = Conv2d(channels_in, half, 1, stride=2, bias=False)
+        self.odd = Conv2d(channels_in, channels_out - half, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(channels_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, 2C, H/2, W/2)."""
-        out: Tensor = self.shortcut(x) + self.main(x)
+        """(N, C, H, W) → (N, channels_out, ⌈H/2⌉, ⌈W/2⌉)."""
+        x = self.relu(x)
+        height, width = x.shape[-2:]
+        shifted = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+        out: Tensor = self.norm(torch.cat([self.even(x), self.odd(shifted[:, :, 1:, 1:])], dim=1))
         return out
+
+
+def zeros_like_output(x: Tensor, channels: int, stride: int) -> Tensor:
+    """Zeros of the shape that an operation would put out; where the shape is the input's, still connected to it.
+
+    Connected, so that what hangs on the zeros has gradient 0 and not none, as in the benchmarks' own networks.
+    """
+    if stride == 1 and x.shape[1] == channels:
+        return x * 0.0
+    height, width = (-(-size // stride) for size in x.shape[-2:])
+    return x.new_zeros((x.shape[0], channels, height, width))
 
 
 class Cell(nn.Module):
     """Node j is the sum over its incoming edges of operation(node i); the last node is the output.
 
-    `none` is left out: it adds zero. A node that nothing reaches is zero, still connected to the input, so that what
-    hangs on it has gradient 0 as in the benchmark's own network.
+    Args:
+        operations: edge → module, None for the identity; edges that give zero are left out.
+        nodes: their number.
+        channels: of the output.
+        stride: of the operations that leave node 0.
     """
 
-    def __init__(self, ops: Sequence[str], edges: Sequence[Edge], channels: int, *, variant: str = "default") -> None:
+    def __init__(
+        self, operations: Mapping[Edge, nn.Module | None], nodes: int, channels: int, *, stride: int = 1
+    ) -> None:
         super().__init__()
-        self.edges = [(edge, op) for edge, op in zip(edges, ops, strict=True) if op != "none"]
-        self.nodes = max(target for _, target in edges) + 1
-        for (source, target), op in self.edges:
-            if op == "nor_conv_3x3":
-                self.add_module(f"{source}_{target}", relu_conv_norm(channels, channels, 3, variant=variant))
-            elif op == "nor_conv_1x1":
-                self.add_module(f"{source}_{target}", relu_conv_norm(channels, channels, 1, variant=variant))
-            elif op == "avg_pool_3x3":
-                pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-                self.add_module(f"{source}_{target}", pool)
+        self.nodes, self.channels, self.stride = nodes, channels, stride
+        self.edges = [(edge, operation is None) for edge, operation in operations.items()]
+        for (source, target), operation in operations.items():
+            if operation is not None:
+                self.add_module(f"{source}_{target}", operation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → the same shape."""
+        """(N, C, H, W) → (N, channels, H/stride, W/stride)."""
         values: list[Tensor | None] = [x] + [None] * (self.nodes - 1)
-        for (source, target), op in self.edges:
+        for (source, target), identity in self.edges:
             below = values[source]
             if below is None:
-                below = values[source] = x * 0.0
-            term = below if op == "skip_connect" else self._modules[f"{source}_{target}"](below)  # type: ignore[misc]
+                below = values[source] = zeros_like_output(x, self.channels, self.stride)
+            term = below if identity else self._modules[f"{source}_{target}"](below)  # type: ignore[misc]
             so_far = values[target]
             values[target] = term if so_far is None else so_far + term
         out = values[-1]
-        return x * 0.0 if out is None else out
+        return zeros_like_output(x, self.channels, self.stride) if out is None else out
+
+    def layers(self, edge: Edge) -> list[Layer]:
+        """The convolutions of the operation on an edge."""
+        operation = self._modules.get(f"{edge[0]}_{edge[1]}")
+        return [] if operation is None else [m for m in operation.children() if isinstance(m, Conv2d)]
 
 
-class CellNetwork(nn.Module):
-    """Stem, three stages of equal cells with reduction blocks between them, head: NAS-Bench-201's network."""
+def cell_layers(blocks: Iterable[nn.Module], edges: Sequence[Edge]) -> tuple[list[Layer], list[Layer]]:
+    """The layers of a stack of blocks as their weights are drawn: those to draw in order, and the idle ones.
 
-    def __init__(
-        self,
-        ops: Sequence[str],
-        edges: Sequence[Edge],
-        *,
-        num_classes: int,
-        widths: Sequence[int] = (16, 32, 64),
-        cells_per_stage: int = 5,
-        variant: str = "default",
-    ) -> None:
-        super().__init__()
-        reduction_norm = nn.BatchNorm2d if variant == "default" else FixedBatchNorm2d
-        self.stem = nn.Sequential(Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]))
-        body: list[nn.Module] = []
-        for stage, width in enumerate(widths):
-            if stage:
-                body.append(Reduction(widths[stage - 1], reduction_norm))
-            body += [Cell(ops, edges, width, variant=variant) for _ in range(cells_per_stage)]
-        self.cells = nn.Sequential(*body)
-        self.lastact = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True))
-        self.classifier = Linear(widths[-1], num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) → logits (N, classes)."""
-        features = self.lastact(self.cells(self.stem(x))).mean((2, 3))
-        logits: Tensor = self.classifier(features)
-        return logits
-
-
-def initialise(net: CellNetwork, order: Sequence[int], rng: np.random.Generator) -> None:
-    """Fill every convolution and linear layer with U(−1/√fan_in, 1/√fan_in), PyTorch's default.
-
-    Weights are drawn in the order stem, cells (their convolutions in `order`, edge positions), reductions, head, and
-    only then the convolutions that are not in `order`: they reach nothing, and what comes before must not depend on
-    whether they are there.
+    In each cell the layers on `edges` come in that order; the cell's others reach nothing, and are drawn after all the
+    rest, so that the rest does not depend on whether they are there. Blocks that are no cells come as they are.
     """
-    layers: list[nn.Module] = [net.stem[0]]
-    idle: list[nn.Module] = []
-    for block in net.cells:
-        if isinstance(block, Reduction):
-            layers += [m for m in block.modules() if isinstance(m, Conv2d)]
+    drawn: list[Layer] = []
+    idle: list[Layer] = []
+    for block in blocks:
+        if not isinstance(block, Cell):
+            drawn += [m for m in block.modules() if isinstance(m, Layer)]
             continue
-        assert isinstance(block, Cell)
-        convs = {edge: block._modules[f"{edge[0]}_{edge[1]}"][1] for edge, op in block.edges if "conv" in op}  # type: ignore[index]
-        chosen = [ALL_EDGES[k] for k in order]
-        layers += [convs[edge] for edge in chosen]
-        idle += [conv for edge, conv in convs.items() if edge not in chosen]
-    _fill([*layers, net.classifier, *idle], rng)
+        for edge in edges:
+            drawn += block.layers(edge)
+        idle += [layer for edge, _ in block.edges if edge not in edges for layer in block.layers(edge)]
+    return drawn, idle
 
 
-ALL_EDGES: tuple[Edge, ...] = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+# --- weights --------------------------------------------------------------------------------------------------
 
 
-def _fill(layers: Iterable[nn.Module], rng: np.random.Generator) -> None:
-    """Draw all weights at once, then hand each layer its share."""
-    shares: list[tuple[nn.Parameter, float]] = []
-    for layer in layers:
-        assert isinstance(layer, (Conv2d, Linear))
-        bound = float(layer.weight[0].numel()) ** -0.5
-        shares.append((layer.weight, bound))
-        if layer.bias is not None:
-            shares.append((layer.bias, bound))
-    flat = torch.from_numpy(rng.random(sum(p.numel() for p, _ in shares), dtype=np.float32)).mul_(2.0).sub_(1.0)
-    with torch.no_grad():
-        for (parameter, bound), drawn in zip(shares, flat.split([p.numel() for p, _ in shares]), strict=True):
-            parameter.copy_(drawn.view_as(parameter)).mul_(bound)
+class Draw(NamedTuple):
+    """How to fill one parameter: U(−scale, scale), N(0, scale²), or, of scale 0, zeros."""
+
+    parameter: Tensor
+    scale: float
+    normal: bool = False
+
+
+def torch_default(layer: Layer) -> Iterator[Draw]:
+    """PyTorch's own initialisation: weights and biases from U(−1/√fan_in, 1/√fan_in)."""
+    bound = float(layer.weight[0].numel()) ** -0.5
+    yield Draw(layer.weight, bound)
+    if layer.bias is not None:
+        yield Draw(layer.bias, bound)
+
+
+def fan_out_normal(layer: Layer) -> Iterator[Draw]:
+    """N(0, 2/fan_out) of He et al. (2015), fan_out = output channels × kernel; biases zero."""
+    yield Draw(layer.weight, (2.0 / (layer.weight.shape[0] * layer.weight[0, 0].numel())) ** 0.5, normal=True)
+    if layer.bias is not None:
+        yield Draw(layer.bias, 0.0)
+
+
+def fill(draws: Iterable[Draw], rng: np.random.Generator) -> None:
+    """Draw the parameters one after another from one stream, into the memory they have."""
+    for parameter, scale, normal in draws:
+        direct = parameter.dtype == torch.float32 and parameter.device.type == "cpu" and parameter.is_contiguous()
+        view = parameter.detach().numpy() if direct else np.empty(tuple(parameter.shape), np.float32)
+        if scale == 0.0:
+            view[...] = 0.0
+        elif normal:
+            rng.standard_normal(out=view, dtype=np.float32)
+            view *= scale
+        else:
+            rng.random(out=view, dtype=np.float32)
+            view *= 2.0
+            view -= 1.0
+            view *= scale
+        if not direct:
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(view))
+
+
+def weights_rng(seed: int | None, space: str, key: str) -> np.random.Generator:
+    """The stream of a network's weights; `seed=None` takes the seed from torch's global generator."""
+    if seed is None:
+        seed = int(torch.randint(2**62, ()).item())
+    return derived_rng(seed, space, key)

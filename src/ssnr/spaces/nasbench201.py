@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import permutations, product
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssnr._errors import ArchitectureError
 from ssnr._registry import unknown
-from ssnr.spaces.base import Counts, Space, derived_rng, draw, register_space
+from ssnr.spaces import graph
+from ssnr.spaces.base import Counts, Space, check_variant, draw, register_space
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +33,13 @@ _ALIASES = {"conv_1x1": "nor_conv_1x1", "conv_3x3": "nor_conv_3x3"}
 DATASETS = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet16-120": (16, 120)}
 WIDTHS, CELLS_PER_STAGE = (16, 32, 64), 5
 _CONV_WEIGHTS = {"nor_conv_3x3": 9, "nor_conv_1x1": 1}
+_TERMS = {
+    "none": None,
+    "skip_connect": graph.IDENTITY,
+    "nor_conv_1x1": graph.Term("conv_1x1", weights=True),
+    "nor_conv_3x3": graph.Term("conv_3x3", weights=True),
+    "avg_pool_3x3": graph.Term("pool_3x3"),
+}
 
 Ops = tuple[str, ...]  # one operation an edge, in the order of EDGES
 
@@ -103,8 +111,9 @@ class NasBench201(Space):
             if op != ops[edge]:
                 yield format_ops((*ops[:edge], op, *ops[edge + 1 :]))
 
-    def counts(self, arch: Any) -> Counts:
+    def counts(self, arch: Any, *, variant: str = "default") -> Counts:
         """Closed forms; a test holds them against the built network."""
+        check_variant(self, variant)
         ops = parse_ops(arch)
         size, classes = DATASETS[self.dataset]
         fixed = 3 * 9 * 16 + sum(9 * c * 2 * c + 9 * 4 * c * c + 2 * c * c for c in WIDTHS[:2]) + 64 * classes
@@ -114,14 +123,17 @@ class NasBench201(Space):
         fixed_flops += sum((18 + 36 + 2) * WIDTHS[i] ** 2 * pixels[i + 1] for i in range(2))
         per_unit = CELLS_PER_STAGE * sum(c * c for c in WIDTHS)
         per_unit_flops = CELLS_PER_STAGE * sum(c * c * n for c, n in zip(WIDTHS, pixels, strict=True))
-        affine = CELLS_PER_STAGE * 2 * sum(WIDTHS)
+        # What a convolution has beside its weights: a norm's two numbers a channel, or a bias, which also costs flops.
+        plain = variant == "default"
+        affine = CELLS_PER_STAGE * sum(WIDTHS) * (2 if plain else 1)
+        bias_flops = 0 if plain else CELLS_PER_STAGE * sum(c * n for c, n in zip(WIDTHS, pixels, strict=True))
         convs = [op for op in ops if op in _CONV_WEIGHTS]
         units = sum(_CONV_WEIGHTS[op] for op in convs)
         live = live_edges(ops)
         used = [ops[edge] for edge in live if ops[edge] in _CONV_WEIGHTS]
         return Counts(
             params=fixed + norms + classes + units * per_unit + len(convs) * affine,
-            flops=fixed_flops + units * per_unit_flops,
+            flops=fixed_flops + units * per_unit_flops + len(convs) * bias_flops,
             reachable_params=fixed + sum(_CONV_WEIGHTS[op] for op in used) * per_unit if live else 0,
             layers=(8 + len(used) * CELLS_PER_STAGE * len(WIDTHS)) if live else 0,
         )
@@ -132,18 +144,14 @@ class NasBench201(Space):
         Cells that are the same network get the same weights (`twin`). The variant `zero-cost-nas` is the network of
         Abdelfattah et al. (2021): convolutions with bias, norms without affine and running statistics in the cells.
         """
-        from ssnr.spaces import cells
+        from ssnr.spaces import cells, nasbench201_net
 
-        if variant not in self.variants:
-            raise unknown("variant of nasbench201", variant, self.variants)
+        check_variant(self, variant)
         ops = parse_ops(arch)
         key, order = _network(ops)
-        net = cells.CellNetwork(ops, EDGES, num_classes=self.num_classes, variant=variant)
-        if seed is None:
-            import torch
-
-            seed = int(torch.randint(2**62, ()).item())
-        cells.initialise(net, order, derived_rng(seed, self.name, key))
+        net = nasbench201_net.CellNetwork(ops, EDGES, num_classes=self.num_classes, variant=variant)
+        rng = cells.weights_rng(seed, self.name, key)
+        nasbench201_net.initialise(net, [EDGES[k] for k in order], rng)
         return net
 
 
@@ -318,66 +326,21 @@ def _classes() -> dict[str, str]:
 
 def live_edges(ops: Ops) -> list[int]:
     """Positions in EDGES of the edges on some path from the cell's input to its output."""
-    used = [edge for edge, op in zip(EDGES, ops, strict=True) if op != "none"]
-    fed, feeding = {0}, {3}
-    for source, target in used:  # EDGES is sorted by target, so that one pass is enough
-        if source in fed:
-            fed.add(target)
-    for source, target in sorted(used, reverse=True):
-        if target in feeding:
-            feeding.add(source)
-    return [k for k, (i, j) in enumerate(EDGES) if ops[k] != "none" and i in fed and j in feeding]
+    return graph.live_edges(EDGES, _terms(ops))
 
 
 def network_key(ops: Ops) -> str:
     """One string for all cells that are the same function with the same weights to draw."""
-    return _network(ops)[0]
+    return _network(ops).key
 
 
 @lru_cache(maxsize=1 << 15)
-def _network(ops: Ops) -> tuple[str, tuple[int, ...]]:
-    """(key, the live convolution edges in the order in which their weights are drawn).
-
-    A node's value is a bag of terms: the input `x`, `pool(bag)`, or a convolution k of a bag. Skips are identities, so
-    bags flatten. Two poolings of one bag are one term; two convolutions of one bag have two sets of weights and stay
-    two. Numbering the convolutions in every order that their own strings leave open and keeping the smallest text
-    makes the key, and the drawing order, independent of how the cell was written down.
-    """
-    live = live_edges(ops)
-    convs = [k for k in live if ops[k] in _CONV_WEIGHTS]
-    shapes = {k: _text(ops, live, EDGES[k][0], {}) + ops[k] for k in convs}
-    groups: dict[str, list[int]] = {}
-    for k in sorted(convs, key=lambda k: (len(shapes[k]), shapes[k])):
-        groups.setdefault(shapes[k], []).append(k)
-    best: tuple[str, tuple[int, ...]] | None = None
-    for choice in product(*(permutations(group) for group in groups.values())):
-        order = tuple(k for group in choice for k in group)
-        text = _text(ops, live, 3, {k: position for position, k in enumerate(order)})
-        if best is None or text < best[0]:
-            best = (text, order)
-    assert best is not None  # product of nothing is one empty choice
-    return best
+def _network(ops: Ops) -> graph.Network:
+    return graph.network(EDGES, _terms(ops))
 
 
-def _text(ops: Ops, live: list[int], node: int, labels: dict[int, int]) -> str:
-    """The bag at a node as text; convolutions carry their label where they have one."""
-
-    def bag(node: int) -> list[str]:
-        if node == 0:
-            return ["x"]
-        terms: list[str] = []
-        for k in live:
-            source, target = EDGES[k]
-            if target != node:
-                continue
-            below = bag(source)
-            if ops[k] == "skip_connect":
-                terms += below
-            else:
-                terms.append(f"{ops[k][-8:]}{labels.get(k, '')}({'+'.join(below)})")
-        return sorted(terms)
-
-    return "+".join(bag(node))
+def _terms(ops: Ops) -> list[graph.Term | None]:
+    return [_TERMS[op] for op in ops]
 
 
 @cache
