@@ -118,10 +118,10 @@ def test_kendall_interval_is_the_brute_force_bootstrap_to_the_last_digits():
     assert stats.kendall_interval(x, y) == pytest.approx(brute_force(x, y, scipy_stats.kendalltau), abs=1e-12)
 
 
-def test_projected_kendall_interval_is_within_a_hundredth_of_its_width_where_it_takes_over():
+def test_projected_kendall_interval_is_within_a_fiftieth_of_its_width_where_it_takes_over():
     x, y = noisy(stats.EXACT)
     exact, projected = (np.array(stats.kendall_interval(x, y, exact=exact)) for exact in (True, False))
-    assert abs(projected - exact).max() < 0.01 * np.ptp(exact)
+    assert abs(projected - exact).max() < 0.02 * np.ptp(exact)
     assert stats.kendall_interval(x, y) == tuple(exact)
 
 
@@ -143,6 +143,14 @@ def test_intervals_depend_on_the_seed_alone():
     x, y = noisy(300)
     assert stats.correlate(x, y, seed=1) == stats.correlate(x, y, seed=1)
     assert stats.correlate(x, y, seed=1).spearman != stats.correlate(x, y, seed=2).spearman
+
+
+def test_intervals_do_not_depend_on_how_many_replicates_are_held_at_a_time(monkeypatch):
+    x, y = noisy(300)
+    expected = stats.correlate(x, y)
+    monkeypatch.setattr(stats, "_KEEP", 0)
+    monkeypatch.setattr(stats, "_CHUNK", 700)
+    assert stats.correlate(x, y) == expected
 
 
 def test_an_interval_holds_the_estimate_and_no_interval_is_given_when_not_asked_for():

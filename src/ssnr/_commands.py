@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssnr._errors import SsnrError, UsageError
+from ssnr._errors import Interrupted, SsnrError, UsageError
 from ssnr._registry import unknown
 from ssnr._version import SCORING_VERSION, __version__
 from ssnr.proxies import Proxy, Score, parse_proxies
@@ -160,7 +160,7 @@ def _sweep(
             for step in _shown(engine.run(layout, store, workers=workers, executor=executor), layout):
                 done, failures = step.done, step.failed
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
+            raise Interrupted(
                 f"stopped: {already + done:,} of {layout.distinct:,} networks are in {path}; "
                 "the same command does the rest"
             ) from None

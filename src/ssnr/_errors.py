@@ -23,5 +23,9 @@ class StoreError(SsnrError):
     """The store cannot be opened, read or written."""
 
 
+class Interrupted(SsnrError):
+    """The user stopped it; the message says what is kept. The command line exits with 130."""
+
+
 class BenchmarkError(SsnrError):
     """A benchmark file is missing, altered or not what it should be."""

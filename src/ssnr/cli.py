@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ssnr._errors import SsnrError, UsageError
+from ssnr._errors import Interrupted, SsnrError, UsageError
 
 app = typer.Typer(
     name="ssnr",
@@ -177,6 +177,7 @@ def list_(
     _commands.list_(kind, as_json=json)
 
 
+INTERRUPTED = 130
 # typer's own errors, wherever the installed version keeps them.
 _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]  # type: ignore[assignment]
 
@@ -187,13 +188,15 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:
+            _say("interrupted")
         sys.exit(code if isinstance(code, int) else 0)
     except _WrongUsage as error:
         _say(error.format_message() if hasattr(error, "format_message") else str(error))
         sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
         _say(str(error) or "interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe left (`ssnr … | head`): nobody is there to be told.
         sys.stderr.close()

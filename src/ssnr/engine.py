@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssnr._errors import SsnrError, UsageError
-from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Score, evaluate, failed, parse_proxies
+from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Score, evaluate, failed, parse_proxies, twins_share
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.spaces import Space, get_space
 from ssnr.store import Architecture, Group, Result, Store
@@ -146,12 +146,14 @@ def plan(
     measured = dict.fromkeys(p.measured for p in parsed if not (p.plain is not None and p.plain.control))
     groups = {name: Group(where.name, name, str(chosen), seed, _data(name, given)) for name in measured}
     done = {name: store.done(group) for name, group in groups.items()}
-    missing = []
-    for network in dict.fromkeys(networks.values()):
-        lacking = tuple(name for name in groups if network not in done[name])
-        if lacking:
-            missing.append((network, lacking))
-    return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, missing)
+    missing: dict[str, dict[str, None]] = {}
+    for arch, network in networks.items():
+        for name in groups:
+            stands = network if twins_share(name, chosen) else arch
+            if stands not in done[name]:
+                missing.setdefault(stands, {})[name] = None
+    todo = [(network, tuple(lacking)) for network, lacking in missing.items()]
+    return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, todo)
 
 
 def _data(measured: str, batch: Batch | None) -> str:
@@ -188,7 +190,10 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
 def read(layout: Plan, store: Store) -> Iterator[Row]:
     """The rows of a finished sweep, in the order in which its architectures were given."""
     for arch, network in layout.networks.items():
-        found = {name: next(store.results(group, [network]), None) for name, group in layout.groups.items()}
+        found = {
+            name: next(store.results(group, [network if twins_share(name, layout.job.recipe) else arch]), None)
+            for name, group in layout.groups.items()
+        }
         scores: dict[str, Score] = {}
         for proxy in layout.proxies:
             if proxy.plain is not None and proxy.plain.control:

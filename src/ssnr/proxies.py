@@ -67,7 +67,7 @@ PLAIN: Registry[PlainProxy] = Registry("proxy")
 
 for _row in (
     # name        measured     family      data   passes      formula                         reference
-    ("synflow", "synflow", "synflow", False, "1F 1B", "|θ| ∂R/∂|θ|, R = Σ f(1; |θ|)", "Tanaka et al. 2020"),
+    ("synflow", "synflow", "synflow", False, "1F 1B", "|θ ∂R/∂θ|, R = Σ f(1; |θ|)", "Tanaka et al. 2020"),
     ("grasp", "grasp", "gradient", True, "1F 1B 1H", "−θ (H ∂L/∂θ)", "Wang, Zhang & Grosse 2020"),
     ("grasp_abs", "grasp", "gradient", True, "1F 1B 1H", "|θ (H ∂L/∂θ)|", "Wang, Zhang & Grosse 2020"),
     ("snip", "plain", "gradient", True, "1F 1B", "|θ ∂L/∂θ|", "Lee, Ajanthan & Torr 2019"),
@@ -88,6 +88,15 @@ for _name, _formula in (
     PLAIN.add(_name, PlainProxy(_name, None, False, _formula, "control", control=True))
 
 CONTROLS = tuple(name for name in PLAIN if PLAIN[name].control)
+
+
+def twins_share(measured: str, recipe: Recipe) -> bool:
+    """Whether architectures that are one network but for weights that reach nothing have one value.
+
+    Not what reads weights without a pass, nor a user's own function, nor any recipe that counts idle weights.
+    """
+    passes = measured in SALIENCIES and SALIENCIES[measured].family in ("synflow", "gradient")
+    return passes and recipe.idle == "exclude"
 
 
 def register_saliency(

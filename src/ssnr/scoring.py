@@ -16,7 +16,7 @@ from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
 from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliency import Loss, Signal, gradient_saliencies, synflow, weight_saliencies
+from ssnr.saliencies import Loss, Signal, gradient_saliencies, synflow, weight_saliencies
 from ssnr.store import Result
 
 

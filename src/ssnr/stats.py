@@ -26,9 +26,10 @@ from ssnr._errors import UsageError
 
 REPLICATES = 1000
 LEVEL = 0.95
-# Up to here Kendall's bootstrap is exact; beyond, its error is below the noise of REPLICATES quantiles.
+# Up to here Kendall's bootstrap is exact; beyond, its error is below what REPLICATES leave open in a quantile.
 EXACT = 1000
-_CHUNK = 64  # replicates held as float64 at a time: the memory of a bootstrap does not grow with REPLICATES
+_CHUNK = 2**20  # counts held as float64 at a time: memory does not grow with REPLICATES
+_KEEP = 2**25  # counts kept for the next proxy
 
 Floats = NDArray[np.float64]
 Ranks = NDArray[np.int64]
@@ -94,7 +95,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
     if len(a) < 2 or _constant(a) or _constant(b):
         return None
     rx, ry = (scipy_stats.rankdata(column) - (len(a) + 1) / 2 for column in (a, b))
-    return _clip(float(rx @ ry / np.sqrt((rx @ rx) * (ry @ ry))))
+    return _settle(float(rx @ ry / np.sqrt((rx @ rx) * (ry @ ry))))
 
 
 def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
@@ -106,7 +107,7 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
     a, b = _pair(x, y)
     if len(a) < 2 or _constant(a) or _constant(b):
         return None
-    return _clip(float(scipy_stats.kendalltau(a, b).statistic))
+    return _settle(float(scipy_stats.kendalltau(a, b).statistic))
 
 
 def ties(x: ArrayLike) -> int:
@@ -275,20 +276,29 @@ class _Groups:
         return ranks[:, self.dense], (sums * ranks**2).sum(axis=1)
 
 
+def _chunks(n: int, replicates: int, seed: int) -> Iterator[Floats]:
+    """How often each of n entries is drawn in each replicate, some replicates at a time."""
+    step = max(1, _CHUNK // n)
+    if n * replicates > _KEEP:
+        yield from (counts.astype(np.float64) for counts in _draw(n, replicates, seed, step))
+        return
+    kept = _resamples(n, replicates, seed)
+    yield from (kept[start : start + step].astype(np.float64) for start in range(0, replicates, step))
+
+
+def _draw(n: int, replicates: int, seed: int, step: int) -> Iterator[NDArray[np.uint16]]:
+    rng = np.random.default_rng([seed, n])
+    for start in range(0, replicates, step):
+        rows = range(start, min(start + step, replicates))
+        yield np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in rows]).astype(np.uint16)
+
+
 @lru_cache(maxsize=2)
 def _resamples(n: int, replicates: int, seed: int) -> NDArray[np.uint16]:
-    """How often each of n entries is drawn in each replicate; the same draws for every proxy of a study."""
-    rng = np.random.default_rng([seed, n])
-    counts = np.empty((replicates, n), dtype=np.uint16)
-    for row in counts:
-        row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
+    """All at once, kept: the same draws serve every proxy of a study."""
+    counts = np.concatenate(list(_draw(n, replicates, seed, max(1, _CHUNK // n))))
     counts.flags.writeable = False
     return counts
-
-
-def _chunks(n: int, replicates: int, seed: int) -> Iterator[Floats]:
-    counts = _resamples(n, replicates, seed)
-    return (counts[start : start + _CHUNK].astype(np.float64) for start in range(0, replicates, _CHUNK))
 
 
 def _ratio(above: Floats, left: Floats, right: Floats) -> Floats:
@@ -313,9 +323,9 @@ def _constant(column: Floats) -> bool:
     return bool((column == column[0]).all())
 
 
-def _clip(value: float) -> float:
-    """Rounding must not carry a perfect ranking beyond 1."""
-    return max(-1.0, min(1.0, value))
+def _settle(value: float) -> float:
+    """Rounding must not carry a perfect ranking off 1."""
+    return max(-1.0, min(1.0, round(value, 15)))
 
 
 def _column(values: ArrayLike) -> Floats:

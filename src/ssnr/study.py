@@ -194,9 +194,11 @@ def _join(store: Store, space: str, benchmark: BenchmarkTable, notes: list[str])
             f"none of the {len(stored):,} architectures of {space} in store {store.path} is in {benchmark.name}"
         )
     if len(kept) < len(stored):
-        notes.append(f"{len(stored) - len(kept):,} architectures of the store are not in {benchmark.name}: left out")
+        notes.append(f"{_architectures(len(stored) - len(kept))} of the store not in {benchmark.name}: left out")
     if len(kept) < len(accuracy):
-        notes.append(f"{len(accuracy) - len(kept):,} of the benchmark's {len(accuracy):,} architectures are not scored")
+        notes.append(
+            f"{_architectures(len(accuracy) - len(kept))} of the {len(accuracy):,} of {benchmark.name} not in the store"
+        )
     networks: dict[str, int] = {}
     network = np.array([networks.setdefault(row.network, len(networks)) for row in kept], dtype=np.int64)
     if len(networks) < len(kept):
@@ -255,13 +257,17 @@ def _report(columns: Sequence[_Column], joined: _Joined, notes: list[str]) -> No
     """Say what is missing and what failed, with the commonest reason."""
     missing = int((columns[0].status == _MISSING).sum())
     if missing:
-        notes.append(f"{missing:,} architectures of {columns[0].proxy} have no result yet: run the sweep again")
+        notes.append(f"{_architectures(missing)} without a result for {columns[0].proxy} yet: run the sweep again")
     for column in columns:
         failures = joined.network[column.status == _FAILED].tolist()
         if failures:
             reason, count = Counter(column.reasons.get(at, "unknown") for at in failures).most_common(1)[0]
             most = "" if count == len(failures) else f"{count:,} of them: "
             notes.append(f"{column.proxy}: {len(failures):,} failed ({most}{reason})")
+
+
+def _architectures(count: int) -> str:
+    return f"{count:,} architecture{'' if count == 1 else 's'}"
 
 
 def _controls(columns: Sequence[_Column], joined: _Joined) -> list[_Column]:
@@ -302,7 +308,7 @@ def _row(column: _Column, joined: _Joined, ci: bool) -> dict[str, Any]:
 def _tidy(column: _Column, joined: _Joined) -> pd.DataFrame:
     asked = np.flatnonzero(column.status != _MISSING)
     names = np.array([row.architecture for row in joined.architectures], dtype=object)
-    reasons = np.array([column.reasons.get(at) for at in joined.network[asked].tolist()], dtype=object)
+    reasons = np.array([column.reasons.get(at, "") for at in joined.network[asked].tolist()], dtype=object)
     return pd.DataFrame(
         {
             "architecture": names[asked],

@@ -59,7 +59,7 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
             raise ScoringError(f"target {text!r}: calling {what}() raised {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise UsageError(
-            f"target {text!r}: {what} is a {type(made).__name__}, expected a torch.nn.Module or a function that returns one"
+            f"target {text!r}: {what} is a {type(made).__name__}, expected a Module or a function that makes one"
         )
     shape = getattr(made, "input_shape", None)
     return Target(text, made, tuple(shape) if shape is not None else None, None)

@@ -65,7 +65,7 @@ def _share_of_norm(values: Tensor) -> Tensor:
 
 
 def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None) -> Signal:
-    """S = |θ| ⊙ ∂R/∂|θ|, R = the sum of all outputs of the network at |θ| on an all-ones input (Tanaka et al., 2020).
+    """S = |θ ⊙ ∂R/∂θ|, R = the sum of all outputs of the network at |θ| on an all-ones input (Tanaka et al., 2020).
 
     Norms and dropout are passed through, biases and buffers enter by magnitude, activations stay.
 
@@ -90,7 +90,7 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True)
     *gradients, flow = torch.autograd.grad(R, [*leaves.values(), x], allow_unused=True)
-    products = _products(list(leaves.values()), list(gradients))
+    products = [None if s is None else s.abs() for s in _products(list(leaves.values()), list(gradients))]
     dead = flow is None or not bool(flow.any())
     return Signal(_spread(model, dict(zip(leaves, products, strict=True))), dead)
 

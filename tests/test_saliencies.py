@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import golden, golden_batch, matrices, naive_gradients, naive_synflow, small, small_batch
 from torch import nn
 
 import ssnr
+from networks import golden, golden_batch, matrices, naive_gradients, naive_synflow, small, small_batch
 from ssnr.proxies import SALIENCIES
 from ssnr.spaces import get_space
 

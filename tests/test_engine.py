@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import ssnr
+from ssnr import engine
+from ssnr.data import noise
+from ssnr.spaces import get_space
+from ssnr.store import Store
+
+SPACE = get_space("nasbench201/imagenet16-120")  # the smallest networks
+ARCHS = [SPACE.sample(random.Random(n)) for n in range(8)]
+PROXIES = ["synflow/sum", "synflow/layerwise_ssnr", "snip/layerwise_ssnr", "magnitude", "params", "reachable_params"]
+
+
+def batch():
+    return noise(SPACE.input_shape, SPACE.num_classes, 2, seed=0)
+
+
+def sweep(path, archs=ARCHS, proxies=PROXIES, **options):
+    options.setdefault("workers", 1)
+    options.setdefault("batch", batch())
+    return {row.architecture: row.scores for row in ssnr.sweep(SPACE, archs, proxies, store=path, **options)}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return sweep(tmp_path_factory.mktemp("reference") / "s.sqlite")
+
+
+def test_rows_come_in_the_order_given_and_each_once(tmp_path, reference):
+    rows = list(ssnr.sweep(SPACE, [*ARCHS, ARCHS[0]], ["synflow"], store=tmp_path / "s.sqlite", workers=1))
+    assert [row.architecture for row in rows] == ARCHS
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_values_do_not_depend_on_the_number_of_workers(tmp_path, reference, workers):
+    assert sweep(tmp_path / "s.sqlite", workers=workers) == reference
+
+
+def test_values_do_not_depend_on_order_chunks_or_other_architectures(tmp_path, reference, monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK_WITH_DATA", 1)
+    found = sweep(tmp_path / "s.sqlite", archs=ARCHS[::-1][:5])
+    assert found == {arch: reference[arch] for arch in found}
+
+
+def test_values_do_not_depend_on_what_was_asked_before(tmp_path, reference):
+    sweep(tmp_path / "s.sqlite", archs=ARCHS[:3], proxies=["grasp", "snip"])
+    sweep(tmp_path / "s.sqlite", archs=ARCHS[2:5], proxies=["synflow"])
+    assert sweep(tmp_path / "s.sqlite") == reference
+
+
+def test_a_second_run_scores_nothing(tmp_path, reference, monkeypatch):
+    sweep(tmp_path / "s.sqlite")
+    monkeypatch.setattr(engine, "score_chunk", lambda *_: pytest.fail("scored again"))
+    assert sweep(tmp_path / "s.sqlite") == reference
+    assert set(sweep(tmp_path / "s.sqlite", proxies=["synflow/ssnr", "synflow/layerwise_ssnr(0.75,3)"])) == set(ARCHS)
+
+
+def test_a_sweep_is_the_score_of_the_network_that_the_space_builds(reference):
+    for arch in ARCHS:
+        net = SPACE.build(arch, seed=0)
+        for proxy, score in ssnr.score(net, batch(), PROXIES, input_shape=SPACE.input_shape).items():
+            assert reference[arch][proxy].value == pytest.approx(score.value, rel=1e-12), (arch, proxy)
+
+
+def test_isomorphic_cells_are_computed_once_and_written_to_each(tmp_path):
+    space = get_space("nasbench201/imagenet16-120")
+    pair = [
+        "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|",
+        "|none~0|+|nor_conv_1x1~0|none~1|+|none~0|nor_conv_3x3~1|skip_connect~2|",
+    ]
+    with Store(tmp_path / "s.sqlite") as store:
+        layout = engine.plan(space, pair, ["synflow"], store=store)
+        assert layout.distinct == 1
+        assert [step.done for step in engine.run(layout, store, workers=1)] == [0, 1]
+        first, second = engine.read(layout, store)
+        assert first.scores == second.scores
+        controls = list(store.architectures(space.name))
+        assert controls[0].params != controls[1].params
+        assert controls[0].reachable_params == controls[1].reachable_params
+
+
+def test_a_seed_gives_other_weights(tmp_path, reference):
+    other = sweep(tmp_path / "s.sqlite", archs=ARCHS[:1], proxies=["synflow"], seed=1)
+    assert other[ARCHS[0]]["synflow"].value != reference[ARCHS[0]]["synflow/sum"].value
+
+
+class Fragile(type(SPACE)):
+    """A space one of whose networks cannot be built."""
+
+    def build(self, arch, *, seed=0, variant="default"):
+        if self.parse(arch) == self.twin(ARCHS[1]):
+            raise MemoryError("too wide")
+        return super().build(arch, seed=seed, variant=variant)
+
+
+def test_a_network_that_cannot_be_built_is_a_failed_row_and_the_others_go_on(tmp_path, reference):
+    found = {
+        row.architecture: row.scores["synflow/sum"]
+        for row in ssnr.sweep(Fragile("imagenet16-120"), ARCHS, ["synflow/sum"], store=tmp_path / "s.sqlite", workers=1)
+    }
+    assert found[ARCHS[1]] == (None, None, "failed", "building it raised MemoryError: too wide", ())
+    assert [a for a, s in found.items() if s.status == "ok"] == [a for a in ARCHS if a != ARCHS[1]]
+
+
+class Deadly(type(SPACE)):
+    """A space one of whose networks takes its worker down with it."""
+
+    def build(self, arch, *, seed=0, variant="default"):
+        if self.parse(arch) == self.twin(ARCHS[7]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().build(arch, seed=seed, variant=variant)
+
+
+def test_a_worker_that_dies_is_reported_and_what_was_scored_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK", 1)
+    path = tmp_path / "s.sqlite"
+    with pytest.raises(ssnr.SsnrError, match="a worker process died, most likely for lack of memory: what was scored"):
+        list(ssnr.sweep(Deadly("imagenet16-120"), ARCHS, ["synflow"], store=path, workers=2))
+    with Store(path) as store:
+        kept = {r.network for group in store.groups() for r in store.results(group)}
+    assert kept and SPACE.twin(ARCHS[7]) not in kept
+
+
+def test_a_killed_sweep_keeps_its_chunks_and_the_same_command_does_the_rest(tmp_path):
+    path = tmp_path / "s.sqlite"
+    command = [
+        sys.executable,
+        "-m",
+        "ssnr",
+        "sweep",
+        SPACE.name,
+        "-p",
+        "synflow",
+        "--archs",
+        "150",
+        "--store",
+        str(path),
+    ]
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def kept() -> int:
+        if not path.exists():
+            return 0
+        with Store(path) as store:
+            return sum(len(store.done(group)) for group in store.groups())
+
+    deadline = time.monotonic() + 120
+    while kept() == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = kept()
+    assert before > 0
+    subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
+    with Store(path) as store:
+        (group,) = store.groups()
+        networks = {a.network for a in store.architectures(SPACE.name)}
+        assert store.done(group) == networks
+        assert before < len(networks)
+
+
+def test_ctrl_c_keeps_what_is_done_and_exits_with_130(tmp_path):
+    path = tmp_path / "s.sqlite"
+    command = [
+        sys.executable,
+        "-m",
+        "ssnr",
+        "sweep",
+        "nasbench201",
+        "-p",
+        "synflow",
+        "--archs",
+        "all",
+        "--store",
+        str(path),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    done = 0
+    while done == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if path.exists():
+            with Store(path) as store:
+                done = sum(len(store.done(group)) for group in store.groups())
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "of 5,260 networks are in" in said.splitlines()[-1]
+    assert "the same command does the rest" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_the_number_of_threads_is_restored(tmp_path):
+    threads = torch.get_num_threads()
+    sweep(tmp_path / "s.sqlite", archs=ARCHS[:1], proxies=["synflow"])
+    assert torch.get_num_threads() == threads
+
+
+def test_the_memory_of_a_sweep_does_not_grow_with_the_number_of_architectures(tmp_path):
+    resource = pytest.importorskip("resource")
+    sweep(tmp_path / "a.sqlite", archs=ARCHS, proxies=["synflow"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    more = SPACE.sample_many(60, np.random.default_rng(0))
+    sweep(tmp_path / "b.sqlite", archs=more, proxies=["synflow"])
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 60_000  # KiB: sixty networks held at once would be 200 MB
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"archs": []}, "no architecture to score"),
+        ({"archs": ["|nor_conv_3x3~0|"]}, "1 nodes joined by"),
+        ({"proxies": ["snip"], "batch": None}, "snip needs a batch: batch=… or --data"),
+        ({"executor": "rey"}, "executor 'rey': this version has local only"),
+        ({"recipe": "tanaka"}, "unknown recipe 'tanaka'"),
+    ],
+)
+def test_wrong_calls_say_what_was_expected(tmp_path, options, said):
+    with pytest.raises(ssnr.UsageError, match=said):
+        sweep(tmp_path / "s.sqlite", **options)
