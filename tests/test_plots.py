@@ -7,7 +7,7 @@ import pytest
 from ssnr import plots
 from ssnr._errors import SsnrError, UsageError
 from ssnr.store import Store
-from ssnr.study import study
+from ssnr.studies import study
 from sweeps import benchmark, fill, group, total
 
 N = 60

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ssnr.spaces import get_space as get_space
     from ssnr.spaces import register_space as register_space
     from ssnr.store import Store as Store
-    from ssnr.study import study as study
+    from ssnr.studies import study as study
 
 _HOME = {
     "ArchitectureError": "_errors",
@@ -62,7 +62,7 @@ _HOME = {
     "get_space": "spaces",
     "register_space": "spaces",
     "Store": "store",
-    "study": "study",
+    "study": "studies",
 }
 
 

@@ -39,7 +39,7 @@ def score(
     parsed, chosen = parse_proxies(proxies or HEADLINE), _recipe(recipe, dtype)
     shape = _shape(input_shape)
     from ssnr.scoring import score as score_network
-    from ssnr.targets import resolve
+    from ssnr.targets import outputs_for_labels, resolve
 
     where = _device(device)
     documents, rows, failures = [], [], []
@@ -52,7 +52,8 @@ def score(
         if any(p.data for p in parsed):
             from ssnr import data as batches
 
-            batch = batches.load(data, one, target.classes, size=batch_size, seed=seed)
+            classes = target.classes or outputs_for_labels(target.net, one)
+            batch = batches.load(data, one, classes, size=batch_size, seed=seed)
             _note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
         scores = score_network(target.net.to(where), batch, parsed, input_shape=one, recipe=chosen, seed=seed)
         parameters = sum(p.numel() for p in target.net.parameters())
@@ -221,7 +222,7 @@ def correlate(
     """`ssnr correlate`: join, correlate, print in the form asked for."""
     from ssnr import benchmarks
     from ssnr.store import Store
-    from ssnr.study import study
+    from ssnr.studies import study
 
     if as_json + csv + latex > 1:
         raise UsageError("--json, --csv and --latex: choose one")
@@ -237,8 +238,6 @@ def correlate(
         sys.stdout.write(result.to_latex())
     else:
         _print(result.to_rich())
-        for note in result.notes:
-            _note(note)
 
 
 def reproduce(

@@ -23,7 +23,7 @@ class StoreError(SsnrError):
     """The store cannot be opened, read or written."""
 
 
-class Interrupted(SsnrError):
+class Interrupted(SsnrError):  # noqa: N818 - not an error, and named like KeyboardInterrupt
     """The user stopped it; the message says what is kept. The command line exits with 130."""
 
 

@@ -179,7 +179,7 @@ def list_(
 
 INTERRUPTED = 130
 # typer's own errors, wherever the installed version keeps them.
-_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]  # type: ignore[assignment]
+_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def main() -> None:

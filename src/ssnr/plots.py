@@ -25,7 +25,7 @@ from ssnr._selection import describe_metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ssnr.study import Study
+    from ssnr.studies import Study
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
 DPI = 200

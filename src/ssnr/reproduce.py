@@ -15,7 +15,7 @@ from ssnr._selection import BenchmarkTable, describe_metric
 from ssnr._tables import estimate, percent
 from ssnr.recipes import Recipe
 from ssnr.store import Store
-from ssnr.study import Study, study
+from ssnr.studies import Study, study
 
 if TYPE_CHECKING:
     from rich.table import Table

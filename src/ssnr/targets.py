@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ssnr._errors import ScoringError, UsageError
+from ssnr._model import flatten, preserved
 from ssnr._registry import unknown
 from ssnr.spaces import SPACES, get_space
 
@@ -63,6 +64,18 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
         )
     shape = getattr(made, "input_shape", None)
     return Target(text, made, tuple(shape) if shape is not None else None, None)
+
+
+def outputs_for_labels(net: nn.Module, input_shape: tuple[int, ...]) -> int | None:
+    """How many classes labels can have: the width of the first output (N, classes), None where there is no such one."""
+    try:
+        with preserved(net), torch.no_grad():
+            like = next(net.parameters(), torch.zeros(()))
+            (first, *_) = flatten(net.eval()(torch.ones((1, *input_shape), dtype=like.dtype, device=like.device)))
+    except Exception:
+        # The scoring itself will say what is wrong with the network; this only looks.
+        return None
+    return first.shape[1] if first.dim() == 2 and first.shape[1] > 1 else None
 
 
 def _load(where: str, what: str) -> Any:

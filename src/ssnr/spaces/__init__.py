@@ -1,5 +1,7 @@
 """Search spaces: importing this package fills the registry; torch is imported only by `build`."""
 
+from ssnr.spaces import darts as darts
+from ssnr.spaces import nasbench101 as nasbench101
 from ssnr.spaces import nasbench201 as nasbench201
 from ssnr.spaces import transnasbench101 as transnasbench101
 from ssnr.spaces.base import SPACES as SPACES

@@ -7,16 +7,12 @@ macro space fixes the block and varies where the network gets wider and smaller 
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ssnr._errors import ArchitectureError
 from ssnr._registry import unknown
 from ssnr.spaces import graph
 from ssnr.spaces.arithmetic import Tally, counts, total
@@ -31,11 +27,19 @@ from ssnr.spaces.transnasbench101_layout import (
     macro_tally,
     outer_tally,
 )
+from ssnr.spaces.transnasbench101_text import (
+    Digits,
+    format_macro,
+    format_micro,
+    macro_fault,
+    parse_macro,
+    parse_micro,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
-Digits = tuple[int, ...]  # micro: one operation an edge, in the order of EDGES; macro: one code a module
+    from ssnr.spaces.transnasbench101_net import TransNasNetwork
 
 OPERATIONS = ("none", "skip_connect", "conv_1x1", "conv_3x3")
 INITS = ("fan_out", "torch")
@@ -94,7 +98,7 @@ class _TransNasBench(Space):
     def _blocks(self, text: str) -> tuple[tuple[int, ...], list[nn.Module]]:
         """Module codes, and the blocks as modules."""
 
-    def _assemble(self, text: str, outputs: int) -> Any:
+    def _assemble(self, text: str, outputs: int) -> TransNasNetwork:
         """The network with its weights still to be filled."""
         from torch import nn
 
@@ -240,9 +244,9 @@ class TransNasBench101Macro(_TransNasBench):
         for at in range(len(codes) + 1):
             found[codes[:at] + codes[at + 1 :]] = None
             for code in (1, 2, 3, 4):
-                found[codes[:at] + (code,) + codes[at + 1 :]] = None
-                found[codes[:at] + (code,) + codes[at:]] = None
-        return (format_macro(near) for near in found if near != codes and _macro_fault(near) is None)
+                found[(*codes[:at], code, *codes[at + 1 :])] = None
+                found[(*codes[:at], code, *codes[at:])] = None
+        return (format_macro(near) for near in found if near != codes and macro_fault(near) is None)
 
     def counts(self, arch: Any, *, variant: str = "default") -> Counts:
         """By arithmetic; tests hold it against built networks and the published parameter counts."""
@@ -270,110 +274,6 @@ def transnasbench101_micro(task: str = "") -> TransNasBench101Micro:
 def transnasbench101_macro(task: str = "") -> TransNasBench101Macro:
     """TransNAS-Bench-101's skeletons for class_scene (default), class_object, jigsaw, or one of four more tasks."""
     return TransNasBench101Macro(task or "class_scene")
-
-
-# --- strings --------------------------------------------------------------------------------------------------
-
-_TUPLE = re.compile(r"[(\[]\s*\d+(\s*,\s*\d+)*\s*,?\s*[)\]]")
-
-
-def format_micro(digits: Iterable[int]) -> str:
-    """Digits in the order of EDGES → the string."""
-    a, b, c, d, e, f = digits
-    return f"64-41414-{a}_{b}{c}_{d}{e}{f}"
-
-
-def parse_micro(form: Any) -> Digits:
-    """Any accepted form → digits in the order of EDGES (see `TransNasBench101Micro.parse`)."""
-    if isinstance(form, str):
-        return _micro_text(form)
-    digits = _integers(form)
-    if digits is None or len(digits) != len(EDGES) or not all(0 <= digit <= 3 for digit in digits):
-        raise ArchitectureError(
-            f"TransNAS-Bench-101 micro cell {form!r}: expected six digits 0 … 3, or 64-41414-a_bc_def"
-        )
-    return digits
-
-
-@lru_cache(maxsize=1 << 13)
-def _micro_text(text: str) -> Digits:
-    stripped = text.strip()
-    if _TUPLE.fullmatch(stripped):
-        return parse_micro([int(digit) for digit in re.findall(r"\d+", stripped)])
-    where, expected = f"TransNAS-Bench-101 micro cell {text!r}", "expected 64-41414-a_bc_def"
-    head, _, cell = stripped.rpartition("-")
-    if head not in ("", "64-41414"):
-        raise ArchitectureError(f"{where}: the skeleton is {head!r}; {expected}")
-    groups = cell.split("_")
-    if len(groups) != 3:
-        raise ArchitectureError(f"{where}: {len(groups)} groups of digits joined by '_'; {expected}")
-    for target, group in enumerate(groups, start=1):
-        if len(group) != target:
-            raise ArchitectureError(
-                f"{where}: node {target} has {len(group)} digits ({group!r}), one an input; {expected}"
-            )
-        for source, digit in enumerate(group):
-            if digit not in "0123":
-                raise ArchitectureError(
-                    f"{where}: edge {source}→{target} is {digit!r}, expected 0 none, 1 skip, 2 conv 1×1 or 3 conv 3×3"
-                )
-    return tuple(int(digit) for digit in "".join(groups))
-
-
-def format_macro(codes: Iterable[int]) -> str:
-    """Module codes → the string."""
-    return f"64-{''.join(map(str, codes))}-basic"
-
-
-def parse_macro(form: Any) -> Digits:
-    """Any accepted form → module codes (see `TransNasBench101Macro.parse`)."""
-    if isinstance(form, str):
-        found = re.fullmatch(r"(?:64-)?([0-9]+)(?:-basic)?", form.strip())
-        if found:
-            codes: Digits | None = tuple(map(int, found[1]))
-        else:
-            codes = tuple(map(int, re.findall(r"\d+", form))) if _TUPLE.fullmatch(form.strip()) else None
-    else:
-        codes = _integers(form)
-    if codes is None:
-        raise ArchitectureError(
-            f"TransNAS-Bench-101 macro network {form!r}: expected 64-<four to six codes 1 … 4>-basic"
-        )
-    while codes and codes[-1] == 0:  # NASLib fills up to six
-        codes = codes[:-1]
-    fault = _macro_fault(codes)
-    if fault:
-        raise ArchitectureError(f"TransNAS-Bench-101 macro network {form!r}: {fault}")
-    return codes
-
-
-def _macro_fault(codes: Digits) -> str | None:
-    """Why codes are no member of the space."""
-    for at, code in enumerate(codes, start=1):
-        if not 1 <= code <= 4:
-            return f"module {at} has code {code}, expected 1 keep, 2 double the width, 3 halve the size or 4 both"
-    if not 4 <= len(codes) <= 6:
-        return f"{len(codes)} modules, expected 4 to 6"
-    doublings, strides = sum(code in (2, 4) for code in codes), sum(code in (3, 4) for code in codes)
-    if not 1 <= doublings <= 3:
-        return f"{doublings} modules double the width (codes 2, 4), expected 1 to 3"
-    if not 1 <= strides <= 4:
-        return f"{strides} modules halve the size (codes 3, 4), expected 1 to 4"
-    return None
-
-
-def _integers(form: Any) -> Digits | None:
-    if isinstance(form, np.ndarray):
-        form = form.tolist()
-    if isinstance(form, Sequence) and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in form):
-        return tuple(int(n) for n in form)
-    return None
-
-
-@cache
-def _macro_codes() -> tuple[Digits, ...]:
-    every = (codes for length in (4, 5, 6) for codes in product((1, 2, 3, 4), repeat=length))
-    return tuple(codes for codes in every if _macro_fault(codes) is None)
 
 
 # --- which cells are the same ---------------------------------------------------------------------------------
@@ -415,3 +315,9 @@ def _twins() -> dict[str, str]:
         if key not in best or cost < best[key][0]:
             best[key] = (cost, format_micro(digits))
     return {key: arch for key, (_, arch) in best.items()}
+
+
+@cache
+def _macro_codes() -> tuple[Digits, ...]:
+    every = (codes for length in (4, 5, 6) for codes in product((1, 2, 3, 4), repeat=length))
+    return tuple(codes for codes in every if macro_fault(codes) is None)

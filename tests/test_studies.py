@@ -12,7 +12,7 @@ import pytest
 from ssnr._errors import StoreError, UsageError
 from ssnr.proxies import PLAIN, register_proxy
 from ssnr.store import Architecture, Group, Result, Store
-from ssnr.study import study
+from ssnr.studies import study
 from sweeps import SPACE, benchmark, fill, group, moments, total
 
 ABCD = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
@@ -328,5 +328,24 @@ def test_a_path_is_opened_and_closed_again(store):
 
 
 def test_studies_and_figures_never_import_torch():
-    code = "import sys, ssnr.study, ssnr.plots, ssnr.reproduce; sys.exit('torch' in sys.modules)"
+    code = "import sys, ssnr.studies, ssnr.plots, ssnr.reproduce; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_reads_idle_weights_is_looked_up_by_architecture_not_by_network(tmp_path):
+    from ssnr import sweep
+    from ssnr.spaces import get_space
+
+    space = get_space("nasbench201/imagenet16-120")
+    pair = [
+        "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|",
+        "|none~0|+|nor_conv_1x1~0|none~1|+|none~0|nor_conv_3x3~1|skip_connect~2|",
+    ]
+    path = tmp_path / "s.sqlite"
+    rows = list(sweep(space, pair, ["synflow", "magnitude"], store=path, workers=1))
+    assert rows[0].scores["synflow"] == rows[1].scores["synflow"]
+    assert rows[0].scores["magnitude"].value < rows[1].scores["magnitude"].value
+    known = benchmark(dict(zip(pair, (50.0, 60.0), strict=True)), name="nasbench201/imagenet16-120")
+    found = study(path, known, ["synflow", "magnitude"], ci=False)
+    assert row(found, "synflow")["note"] == "constant"
+    assert row(found, "magnitude")["kendall"] == 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ssnr import _tables, stats
 from ssnr._errors import UsageError
 from ssnr._selection import BenchmarkTable, choose_groups, choose_proxies, choose_space, describe_metric
-from ssnr.proxies import CONTROLS, Proxy, Score, evaluate, failed
+from ssnr.proxies import CONTROLS, Proxy, Score, evaluate, failed, twins_share
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.store import Architecture, Group, Result, Store
 
@@ -176,7 +176,7 @@ class _Column:
     recipe: str = ""
     seed: int | None = None
     data: str = ""
-    reasons: dict[int, str] = field(default_factory=dict)  # network → reason
+    reasons: tuple[str, ...] = ()  # one an architecture, "" where there is none; none at all for controls
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -211,33 +211,37 @@ def _join(store: Store, space: str, benchmark: BenchmarkTable, notes: list[str])
 
 
 def _evaluate(store: Store, group: Group, proxies: Sequence[Proxy], joined: _Joined, notes: list[str]) -> list[_Column]:
-    """One pass over a group's results: each network is evaluated once, for every proxy, then spread."""
+    """One pass over a group's results: each is evaluated once, for every proxy, then spread to its architectures."""
     if not proxies:
         return []
-    recipe, size = get_recipe(group.recipe), len(joined.networks)
+    recipe = get_recipe(group.recipe)
+    positions, spread = joined.networks, joined.network
+    if not twins_share(group.measured, recipe):
+        positions = {row.architecture: at for at, row in enumerate(joined.architectures)}
+        spread = np.arange(len(positions))
+    size = len(positions)
     value, log_value = np.full((2, len(proxies), size), np.nan)
     status = np.full((len(proxies), size), _MISSING, dtype=np.int8)
-    reasons: list[dict[int, str]] = [{} for _ in proxies]
+    reasons = np.full((len(proxies), size), "", dtype=object)
     for result in store.results(group):
-        at = joined.networks.get(result.network)
+        at = positions.get(result.network)
         if at is None:
             continue
         for k, proxy in enumerate(proxies):
             score = _score(proxy, result, recipe)
             status[k, at] = STATUSES.index(score.status)
             if score.reason is not None:
-                reasons[k][at] = score.reason
+                reasons[k, at] = score.reason
             if score.value is not None:
                 value[k, at] = score.value
             if score.log_value is not None:
                 log_value[k, at] = score.log_value
-    spread = joined.network
     columns = [
         _Column(proxy.text, "proxy", value[k, spread], log_value[k, spread], status[k, spread],
-                group.recipe, group.seed, group.data if proxy.data else "", reasons[k])
+                group.recipe, group.seed, group.data if proxy.data else "", tuple(reasons[k, spread]))
         for k, proxy in enumerate(proxies)
     ]  # fmt: skip
-    _report(columns, joined, notes)
+    _report(columns, notes)
     return columns
 
 
@@ -253,15 +257,15 @@ def _score(proxy: Proxy, result: Result, recipe: Recipe) -> Score:
     return failed(result.reason or "the store holds no number for it")
 
 
-def _report(columns: Sequence[_Column], joined: _Joined, notes: list[str]) -> None:
+def _report(columns: Sequence[_Column], notes: list[str]) -> None:
     """Say what is missing and what failed, with the commonest reason."""
     missing = int((columns[0].status == _MISSING).sum())
     if missing:
         notes.append(f"{_architectures(missing)} without a result for {columns[0].proxy} yet: run the sweep again")
     for column in columns:
-        failures = joined.network[column.status == _FAILED].tolist()
+        failures = np.flatnonzero(column.status == _FAILED).tolist()
         if failures:
-            reason, count = Counter(column.reasons.get(at, "unknown") for at in failures).most_common(1)[0]
+            reason, count = Counter(column.reasons[at] or "unknown" for at in failures).most_common(1)[0]
             most = "" if count == len(failures) else f"{count:,} of them: "
             notes.append(f"{column.proxy}: {len(failures):,} failed ({most}{reason})")
 
@@ -308,7 +312,7 @@ def _row(column: _Column, joined: _Joined, ci: bool) -> dict[str, Any]:
 def _tidy(column: _Column, joined: _Joined) -> pd.DataFrame:
     asked = np.flatnonzero(column.status != _MISSING)
     names = np.array([row.architecture for row in joined.architectures], dtype=object)
-    reasons = np.array([column.reasons.get(at, "") for at in joined.network[asked].tolist()], dtype=object)
+    reasons = np.array([column.reasons[at] if column.reasons else "" for at in asked.tolist()], dtype=object)
     return pd.DataFrame(
         {
             "architecture": names[asked],

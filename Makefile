@@ -1,0 +1,30 @@
+# Everything from a fresh machine with Python and make: `make demo`, `make test`, `make check`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= out
+
+.PHONY: demo test check bench clean
+
+# Installed anew when what it depends on changes.
+$(VENV)/.installed: pyproject.toml constraints.txt src/ssnr/_version.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/ssnr reproduce fig2 --out $(OUT)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.cells
+
+clean:
+	rm -rf $(VENV) $(OUT)

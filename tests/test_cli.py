@@ -1,0 +1,223 @@
+"""The command line as a user meets it: what it prints, where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CELL = "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+
+GOLDEN = """
+import torch
+from torch import nn
+
+def golden():
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 0.5]]))
+        net[2].weight.copy_(torch.tensor([[-1.0, 2.0], [0.5, 1.0]]))
+    return net
+
+def raises():
+    raise OSError("no weights here")
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x):
+        raise ValueError("half-way")
+
+number = 3
+"""
+
+
+def ssnr(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("SSNR_")} | {"COLUMNS": "200"} | environment
+    command = [sys.executable, "-m", "ssnr", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, timeout=300)
+
+
+@pytest.fixture
+def nets(tmp_path):
+    (tmp_path / "nets.py").write_text(GOLDEN)
+    return tmp_path
+
+
+def test_score_json_is_one_document_on_stdout(nets):
+    run = ssnr("score", "nets.py:golden", "--input-shape", "2", "-p", "synflow/layerwise_ssnr", "-p", "l2_norm",
+               "--json", cwd=nets)  # fmt: skip
+    assert run.returncode == 0
+    document = json.loads(run.stdout)
+    assert set(document) == {"targets", "recipe", "seed", "versions"}
+    (target,) = document["targets"]
+    assert (target["target"], target["params"], document["recipe"], document["seed"]) == (
+        "nets.py:golden",
+        8,
+        "seed",
+        0,
+    )
+    score = target["scores"]["synflow/layerwise_ssnr"]
+    assert score["value"] == pytest.approx(12.2927965761)
+    assert (score["status"], score["reason"]) == ("ok", None)
+    assert [set(layer) for layer in score["layers"]] == [{"name", "numel", "total", "sigma", "ratio", "flag"}] * 2
+    assert target["scores"]["l2_norm"]["value"] == pytest.approx(6.27491721764)
+
+
+def test_score_shows_a_table_and_the_layers(nets):
+    run = ssnr("score", "nets.py:golden", "--input-shape", "2", "--per-layer", cwd=nets)
+    assert run.returncode == 0
+    assert "12.2928" in run.stdout
+    assert "0.weight" in run.stdout
+    assert run.stderr == ""
+
+
+def test_score_of_a_space_and_of_an_importable_factory(nets):
+    run = ssnr("score", f"nasbench201:{CELL}", "nets:golden", "--input-shape", "3,32,32", cwd=nets)
+    assert run.returncode == 1  # golden takes two numbers, not an image
+    assert f"nasbench201:{CELL}" in run.stdout
+    assert run.stderr.startswith("ssnr: nets:golden: synflow/layerwise_ssnr: layer '0' (Linear) raised RuntimeError")
+    assert "on input (1, 3, 32, 32), weight (2, 2)" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
+    options = ("--input-shape", "2", "-p", "magnitude", "-p", "snip", "--data", "noise", "--batch-size", "8", "--json")
+    run = ssnr("score", "nets.py:golden", *options, cwd=nets)
+    assert run.returncode == 0, run.stderr
+    (target,) = json.loads(run.stdout)["targets"]
+    assert target["batch"]["fingerprint"].startswith("noise:8:seed0:")
+    assert run.stderr == f"batch: {target['batch']['fingerprint']}\n"
+    assert ssnr("score", "nets.py:golden", *options, cwd=nets).stdout == run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["score", "nets.py:golden"], 2, "nets.py:golden: name the shape of one input, such as --input-shape 3,32,32"),
+        (["score", "nets.py:goldn"], 2, "unknown name in nets.py 'goldn': did you mean golden?"),
+        (["score", "nets.py:number"], 2, "target 'nets.py:number': number is a int, expected a Module"),
+        (["score", "nets.py:raises"], 1, "calling raises() raised OSError: no weights here"),
+        (["score", "nowhere.py:f"], 2, "there is no file nowhere.py"),
+        (["score", "nasbench201"], 2, "target 'nasbench201': expected SPACE:ARCH, pkg.mod:factory or file.py:factory"),
+        (["score", "nasbench21:0"], 2, "unknown space or module 'nasbench21': did you mean nasbench201"),
+        (["score", "nasbench201:99999"], 2, "NAS-Bench-201 index 99999: expected 0 … 15,624"),
+        (["score", "nasbench201:|a~0|"], 2, "1 nodes joined by '+', expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"),
+        (["score", "nasbench201/cifar1:0"], 2, "unknown NAS-Bench-201 data set 'cifar1': did you mean cifar10"),
+        (["score", "nasbench201:0", "-p", "synflw"], 2, "unknown proxy 'synflw': did you mean synflow"),
+        (["score", "nasbench201:0", "-p", "synflow/snr"], 2, "unknown aggregate 'snr': did you mean ssnr"),
+        (["score", "nasbench201:0", "--recipe", "sed"], 2, "unknown recipe 'sed': did you mean seed"),
+        (["score", "nasbench201:0", "--recipe", "seed(dtype=float16)"], 2, "expected float64 or float32"),
+        (["score", "nasbench201:0", "--dtype", "half"], 2, "recipe option dtype='half': expected float64 or float32"),
+        (["score", "nasbench201:0", "--input-shape", "a"], 2, "--input-shape 'a': expected positive whole numbers"),
+        (["score", "nasbench201:0", "--device", "gpu"], 2, "--device 'gpu'"),
+        (["score", "nasbench201:0", "-p", "snip", "--data", "imagenet"], 2, "data 'imagenet': expected noise"),
+        (["score", "nasbench201:0", "-p", "snip", "--data", "cifar10:."], 2, ". is not CIFAR-10: there is no data"),
+        (["score", "nasbench201:0", "-p", "snip", "--batch-size", "0"], 2, "batch size 0: expected at least 1"),
+        (["sweep", "nasbench20"], 2, "unknown space 'nasbench20': did you mean nasbench201"),
+        (["sweep", "nasbench201", "--archs", "20000"], 2, "cannot draw 20,000 distinct ones"),
+        (["sweep", "nasbench201", "--archs", "no.txt"], 2, "--archs 'no.txt': expected all, a number, or a file"),
+        (["sweep", "nasbench201", "--archs", "bad.txt"], 2, "bad.txt, line 2: NAS-Bench-201 cell 'oops': 1 nodes"),
+        (["sweep", "nasbench201", "--archs", "1", "--store", "no/s.sqlite"], 1, "cannot create no/s.sqlite: there"),
+        (["sweep", "nasbench201", "--archs", "1", "--store", "nets.py"], 1, "it is not a store, or it is damaged"),
+        (["sweep", "nasbench201", "--workers", "0"], 2, "--workers 0: expected at least 1"),
+        (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar10"], 1, "no store at no.sqlite"),
+        (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar11"], 2, "unknown benchmark 'nasbench201/cifar1"),
+        (["reproduce", "fig3"], 2, "unknown result of the paper 'fig3': did you mean fig2"),
+        (["list", "proxy"], 2, "unknown list 'proxy': did you mean proxies"),
+        (["fetch", "nasbench"], 2, "unknown benchmark 'nasbench'"),
+        (["score"], 2, "Missing argument"),
+        (["nonsense"], 2, "No such command 'nonsense'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_bad_input_gets_one_clear_line(nets, arguments, code, said):
+    (nets / "bad.txt").write_text(f"{CELL}\noops\n")
+    run = ssnr(*arguments, cwd=nets)
+    assert run.returncode == code, run.stderr
+    assert said in run.stderr
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_forward_that_raises_is_a_failed_score_with_exit_1(nets):
+    run = ssnr("score", "nets.py:Broken", "--input-shape", "2", "--json", cwd=nets)
+    assert run.returncode == 1
+    score = json.loads(run.stdout)["targets"][0]["scores"]["synflow/layerwise_ssnr"]
+    assert (score["value"], score["status"]) == (None, "failed")
+    assert "the network (Broken) raised ValueError on input (1, 2): half-way" in score["reason"]
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(nets):
+    run = ssnr("score", "nets.py:raises", "--debug", cwd=nets)
+    assert run.returncode == 1
+    assert "Traceback" in run.stderr
+
+
+def test_sweep_correlate_and_a_new_aggregate_that_scores_nothing_again(nets):
+    (nets / "table.csv").write_text(
+        "architecture,accuracy\n" + "".join(f'"({",".join(map(str, t))})",{90 - n}\n' for n, t in enumerate(TUPLES))
+    )
+    (nets / "archs.txt").write_text("# five cells\n" + "\n".join(map(str, TUPLES)))
+    run = ssnr(
+        "sweep", "nasbench201", "-p", "synflow", "--archs", "archs.txt", "--store", "s.sqlite", "--json", cwd=nets
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == {
+        "space": "nasbench201", "store": "s.sqlite", "architectures": 5, "networks": 5, "scored": 5, "failed": 0
+    }  # fmt: skip
+    proxy = "synflow/layerwise_ssnr(0.75,3)"
+    run = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", "-p", proxy, "--json", cwd=nets)
+    assert run.returncode == 0, run.stderr
+    document = json.loads(run.stdout)
+    assert (document["n"], document["coverage"]) == (5, 1.0)
+    rows = {row["proxy"]: row for row in document["rows"]}
+    assert set(rows) == {proxy, "params", "flops", "reachable_params", "layers"}
+    assert {row["kind"] for row in document["rows"]} == {"proxy", "control"}
+    assert {"spearman", "spearman_ci", "kendall", "kendall_ci", "n", "failed", "dead", "ties"} <= set(rows[proxy])
+    taus = [row["kendall"] for row in document["rows"] if row["kendall"] is not None]
+    assert taus == sorted(taus, reverse=True)
+    for form, start in (("--csv", "benchmark,"), ("--latex", "% table.csv")):
+        shown = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", form, cwd=nets)
+        assert shown.returncode == 0, shown.stderr
+        assert shown.stdout.startswith(start), shown.stdout
+
+
+TUPLES = [(4, 0, 3, 1, 4, 3), (2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 0, 0), (3, 1, 0, 4, 1, 3), (1, 3, 0, 1, 0, 4)]
+
+
+@pytest.mark.parametrize("kind", ["proxies", "aggregates", "spaces", "benchmarks", "recipes"])
+def test_list_shows_each_registry_and_its_json_has_the_same_rows(kind):
+    shown, document = ssnr("list", kind), ssnr("list", kind, "--json")
+    assert shown.returncode == document.returncode == 0
+    for row in json.loads(document.stdout):
+        assert str(next(iter(row.values()))) in shown.stdout
+
+
+def test_every_proxy_says_which_direction_is_better():
+    rows = json.loads(ssnr("list", "proxies", "--json").stdout)
+    assert {row["better"] for row in rows} <= {"higher", "lower"}
+
+
+def test_help_and_version_import_no_torch():
+    code = (
+        "import sys\nfrom ssnr import cli\nsys.argv = ['ssnr', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert ssnr("--version").stdout == "ssnr 0.1.0\n"
+
+
+def test_a_folder_that_cannot_be_written_is_named(nets):
+    (nets / "out").write_text("a file")
+    run = ssnr("reproduce", "fig2", "--out", "out", "--source", "analog", cwd=nets)
+    assert run.returncode == 1
+    assert run.stderr.startswith("ssnr: cannot create the folder out: File exists")
