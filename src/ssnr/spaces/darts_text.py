@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
@@ -68,7 +69,9 @@ def _from_text(text: str) -> Genotype:
     try:
         if len(text) > _LONGEST:
             raise ValueError(f"{len(text):,} characters")
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes in text that is no genotype anyway
+            tree = ast.parse(text.strip(), mode="eval").body
         if not isinstance(tree, ast.Call):
             form: Any = ast.literal_eval(tree)
         elif tree.args or not isinstance(tree.func, ast.Name) or tree.func.id != "Genotype":

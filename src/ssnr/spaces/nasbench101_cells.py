@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,9 @@ class Cell(NamedTuple):
 
     def split(self, source: int, target: int, op: str) -> Cell:
         """With a new vertex on this edge, which takes the target's place in the order."""
-        moved = [tuple(v + (v >= target) for v in sources) for sources in self.flipped(source, target).sources]
+        moved: list[tuple[int, ...]] = []
+        for own in self.flipped(source, target).sources:
+            moved.append(tuple(v + (v >= target) for v in own))
         moved[target - 1] = tuple(sorted((*moved[target - 1], target)))
         moved.insert(target - 1, (source,))
         return Cell((*self.ops[: target - 1], op, *self.ops[target - 1 :]), tuple(moved))
@@ -64,8 +66,8 @@ def prune(cell: Cell) -> Cell:
             fed.add(target)
     kept = sorted(fed & _feeding(cell.sources))
     names = {vertex: name for name, vertex in enumerate(kept)}
-    sources = tuple(tuple(names[v] for v in cell.sources[t - 1] if v in names) for t in kept[1:])
-    return Cell(tuple(cell.ops[v - 1] for v in kept[1:-1]), sources)
+    renamed = tuple(tuple(names[v] for v in cell.sources[t - 1] if v in names) for t in kept[1:])
+    return Cell(tuple(cell.ops[v - 1] for v in kept[1:-1]), renamed)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -92,7 +94,7 @@ def smallest(cell: Cell, keep: Sequence[int] = ()) -> Cell:
 def _orders(cell: Cell, keep: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Every order of the interior vertices that lists sources first, and `keep` as it is."""
     before = {v: set(cell.sources[v - 1]) - {0} for v in range(1, len(cell.ops) + 1)}
-    for earlier, later in zip(keep, keep[1:], strict=False):
+    for earlier, later in pairwise(keep):
         before[later].add(earlier)
 
     def extend(done: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -164,7 +166,9 @@ def _graphs(vertices: int) -> NDArray[np.int64]:
         for mask in (into, out):
             if mask:  # the input has nothing into it, the output nothing out of it
                 graphs = graphs[(graphs & mask) != 0]
-    size = sum(((graphs & _bit(*pair)) != 0).astype(np.int64) for pair in pairs)
+    size = np.zeros_like(graphs)
+    for pair in pairs:
+        size += (graphs & _bit(*pair)) != 0
     return graphs[size <= MAX_EDGES]
 
 

@@ -79,7 +79,8 @@ def _from_codes(codes: Sequence[int]) -> Cell:
     for vertex, code in enumerate(codes[n * n :]):
         if not 0 <= code < len(TUPLE_OPERATIONS):
             raise ArchitectureError(
-                f"{_WHERE}: vertex {vertex} has operation {code}, expected 0 input, 1 output, 2 maxpool, 3 conv 1×1, 4 conv 3×3"
+                f"{_WHERE}: vertex {vertex} has operation {code}, "
+                "expected 0 input, 1 output, 2 maxpool, 3 conv 1×1 or 4 conv 3×3"
             )
         ops.append(TUPLE_OPERATIONS[code])
     return _from_matrix([list(codes[row * n : row * n + n]) for row in range(n)], ops)
@@ -97,7 +98,7 @@ def _from_matrix(matrix: Any, ops: Any) -> Cell:
                 raise ArchitectureError(f"{_WHERE}: entry ({i}, {j}) of the matrix is {entry!r}, expected 0 or 1")
             if entry and j <= i:
                 raise ArchitectureError(
-                    f"{_WHERE}: entry ({i}, {j}) of the matrix is 1, expected an upper-triangular matrix: edges lead forward"
+                    f"{_WHERE}: entry ({i}, {j}) of the matrix is 1, expected only zeros on and below the diagonal"
                 )
     if isinstance(ops, str) or not isinstance(ops, Sequence) or len(ops) != n:
         raise ArchitectureError(

@@ -214,7 +214,7 @@ class TransNasBench101Macro(_TransNasBench):
         return map(format_macro, _macro_codes())
 
     def parse(self, form: Any) -> str:
-        """Accepts `64-1242-basic`, `1242` alone, and NASLib's tuple, with or without its zeros at the end.
+        """Accepts `64-1242-basic` and NASLib's tuple, with or without its zeros at the end.
 
         The four to six codes are those of the modules: 1 keeps width and size, 2 doubles the width, 3 halves the size,
         4 does both. One to three double, one to four halve.

@@ -68,7 +68,7 @@ def format_macro(codes: Iterable[int]) -> str:
 def parse_macro(form: Any) -> Digits:
     """Any accepted form → module codes (see `TransNasBench101Macro.parse`)."""
     if isinstance(form, str):
-        found = re.fullmatch(r"(?:64-)?([0-9]+)(?:-basic)?", form.strip())
+        found = re.fullmatch(r"64-([0-9]+)-basic", form.strip())
         if found:
             codes: Digits | None = tuple(map(int, found[1]))
         else:
