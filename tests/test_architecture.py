@@ -60,12 +60,7 @@ def imports(path: Path) -> set[str]:
     }
     found = set()
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.ImportFrom)
-            and node.module
-            and node.module.split(".")[0] == "ssnr"
-            and id(node) not in hidden
-        ):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ssnr") and id(node) not in hidden:
             parts = node.module.split(".")
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
     return found
@@ -96,9 +91,5 @@ def test_every_public_name_is_there_and_importing_the_package_imports_none():
 
 
 def test_no_file_of_the_package_is_longer_than_it_can_be_held_in_the_head():
-    long = {
-        str(path.relative_to(SOURCE)): count
-        for _, path in modules()
-        if (count := len(path.read_text().splitlines())) > 450
-    }
-    assert not long
+    lengths = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for _, path in modules()}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}

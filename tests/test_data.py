@@ -20,11 +20,8 @@ def archive(folder: Path, *, images: int = 40, name: str = "data_batch_1", proto
     root = folder / "cifar-10-batches-py"
     root.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
-    content = {
-        "data": rng.integers(256, size=(images, 3072), dtype=np.uint8),
-        "labels": rng.integers(10, size=images).tolist(),
-    }
-    (root / name).write_bytes(pickle.dumps(content, protocol=protocol))
+    pixels, labels = rng.integers(256, size=(images, 3072), dtype=np.uint8), rng.integers(10, size=images).tolist()
+    (root / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol=protocol))
     return root
 
 

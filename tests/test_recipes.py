@@ -5,10 +5,10 @@ import pytest
 from ssnr._errors import UsageError
 from ssnr.recipes import RECIPES, Recipe, get_recipe
 
+WITH_OPTIONS = ["seed(dtype=float32)", "seed(temperature=200.0)", "naslib(ddof=1,dtype=float64)"]
 
-@pytest.mark.parametrize(
-    "text", [*RECIPES, "seed(dtype=float32)", "seed(temperature=200.0)", "naslib(ddof=1,dtype=float64)"]
-)
+
+@pytest.mark.parametrize("text", [*RECIPES, *WITH_OPTIONS])
 def test_a_recipe_and_its_text_are_one(text):
     recipe = get_recipe(text)
     assert get_recipe(str(recipe)) == recipe
