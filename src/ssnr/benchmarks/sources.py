@@ -181,7 +181,7 @@ def _download(file: DataFile) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
             partial = Path(scratch) / file.name
-            fetch = pooch.HTTPDownloader(progressbar=_progress_bar(file.name), chunk_size=1 << 16)
+            fetch = pooch.HTTPDownloader(progressbar=progress_bar(file.name), chunk_size=1 << 16)
             fetch(file.address, str(partial), None)
             found = _sha256(partial)
             if found != file.sha256:
@@ -214,7 +214,7 @@ def _reason(error: OSError) -> str:
     }.get(type(error).__name__, type(error).__name__)
 
 
-def _progress_bar(name: str) -> Any:
+def progress_bar(name: str) -> Any:
     """A bar on stderr where somebody is looking; `False`, pooch's word for none, elsewhere."""
     return _Bar(name) if sys.stderr.isatty() else False
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from ssnr._errors import BenchmarkError
 from ssnr.benchmarks import tables
 from ssnr.benchmarks.facts import NASLIB_SPACES
-from ssnr.spaces import get_space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,17 +158,18 @@ def merge(paths: Sequence[Path], found: Sequence[pd.DataFrame], tolerance: float
     """
     import pandas as pd
 
-    merged, differences = found[0], []
+    merged = found[0]
+    differences: list[float] = []
     for path, frame in zip(paths[1:], found[1:], strict=True):
         common = frame.index.intersection(merged.index)
-        differences += (frame.loc[common, "accuracy"] - merged.loc[common, "accuracy"]).abs().tolist()
-        for architecture, apart in zip(common, differences[-len(common) :], strict=bool(len(common))):
-            if apart > tolerance:
-                one, other = merged.at[architecture, "accuracy"], frame.at[architecture, "accuracy"]
-                raise BenchmarkError(
-                    f"{paths[0].name} and {path.name} disagree about {architecture}: {one:g} and {other:g}; "
-                    f"expected at most {tolerance:g} apart: load one of them alone"
-                )
+        apart = (frame.loc[common, "accuracy"] - merged.loc[common, "accuracy"]).abs()
+        for architecture in apart.index[apart > tolerance]:
+            one, other = merged.at[architecture, "accuracy"], frame.at[architecture, "accuracy"]
+            raise BenchmarkError(
+                f"{paths[0].name} and {path.name} disagree about {architecture}: {one:g} and {other:g}; "
+                f"expected at most {tolerance:g} apart: load one of them alone"
+            )
+        differences += apart.tolist()
         merged = pd.concat([merged, frame.drop(index=common)])
     if differences:
         merged.attrs["note"] = (
@@ -201,13 +201,14 @@ def read_zip_proxies(path: Path, space: str, dataset: str, rows: int) -> pd.Data
     return scores(path, architectures, entries, places)
 
 
-def family_of(path: Path, part: Part) -> str:
-    """The space of a part, by its name or else by its architectures."""
-    if part.space in NASLIB_SPACES:
-        return NASLIB_SPACES[part.space][0]
-    return tables.family_of(path, list(part.records))
+def space_of(path: Path, part: Part) -> str:
+    """NASLib's name of the space of a part that does not say it: the one whose architectures these are.
 
-
-def check_space(path: Path, family: str) -> None:
-    """Refuse a family that is no space."""
-    get_space(family)
+    Raises:
+        BenchmarkError: none, or several.
+    """
+    family = tables.family_of(path, list(part.records))
+    for space, (known, _) in NASLIB_SPACES.items():
+        if known == family:
+            return space
+    raise BenchmarkError(f"{path}: architectures of {family}: call the file zc_SPACE.json to say which space it is of")

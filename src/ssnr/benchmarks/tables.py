@@ -66,8 +66,8 @@ def naslib_entries(path: Path, space: str, dataset: str) -> tuple[list[dict[str,
     places: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [m for m in map(_NASLIB_MEMBER.fullmatch, archive.namelist()) if m and m["space"] == space]
-            members = [m for m in members if m["dataset"].lower() == dataset]
+            held = [m for m in map(_NASLIB_MEMBER.fullmatch, archive.namelist()) if m]
+            members = [m for m in held if m["space"] == space and m["dataset"].lower() == dataset]
             for member in sorted(members, key=lambda m: int(m["start"])):
                 records = json.loads(archive.read(member[0]))
                 entries += records
@@ -75,11 +75,17 @@ def naslib_entries(path: Path, space: str, dataset: str) -> tuple[list[dict[str,
     except (zipfile.BadZipFile, ValueError, TypeError, OSError) as error:
         raise BenchmarkError(f"{path}: not a readable zip of JSON files ({error})") from error
     if not entries:
-        raise BenchmarkError(f"{path}: no member benchmark--{space}--{dataset}--N.json")
+        raise BenchmarkError(f"{path}: no member benchmark--{space}--{dataset}--N.json: {_held(held)}")
     for entry, place in zip(entries, places, strict=True):
         if not (isinstance(entry, dict) and {"arch", "val_accuracy"} <= entry.keys()):
             raise BenchmarkError(f"{path}: {place} holds no arch and val_accuracy")
     return entries, places
+
+
+def _held(members: Iterable[re.Match[str]]) -> str:
+    """What a zip is of, where it is not of what was expected."""
+    tasks = sorted({f"{member['space']} {member['dataset']}" for member in members})
+    return f"a benchmark file of another task, it holds {', '.join(tasks)}" if tasks else "it holds no such members"
 
 
 class _Architecture:
@@ -115,6 +121,22 @@ def read_analog(path: Path) -> pd.DataFrame:
     return table(path, "nasbench201", list(records), accuracies, rows=NASBENCH201_CELLS)
 
 
+SWAP_GENOTYPES = 1_000
+
+
+def read_swap(path: Path) -> pd.DataFrame:
+    """SWAP's genotypes with their CIFAR-10 accuracies: two columns, no header."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, header=None)
+    except (ValueError, OSError) as error:
+        raise BenchmarkError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
+    if frame.shape[1] != 2:
+        raise BenchmarkError(f"{path}: {frame.shape[1]} columns, expected two: genotype and accuracy, no header")
+    return table(path, "darts", frame[0].tolist(), frame[1].tolist(), rows=SWAP_GENOTYPES)
+
+
 _PUBLISHED_CELLS = 9_445
 _PUBLISHED_PROXIES = ["epe_nas", "fisher", "flops", "grad_norm", "grasp", "jacov", "l2_norm", "nwot", "params", "plain",
                       "snip", "synflow", "zen"]  # fmt: skip
@@ -140,7 +162,7 @@ def read_published(path: Path) -> pd.DataFrame:
         proxy = _PUBLISHED_PROXIES[column]
         got = _short(frame[proxy].tolist()[position])
         raise BenchmarkError(f"{path}: row {position + 1}: {proxy} is {got}, expected a number")
-    return values.where(values != _NOT_A_NUMBER).set_axis(_index(by_string), axis=0)
+    return values.where(values != _NOT_A_NUMBER).set_axis(index(by_string), axis=0)
 
 
 # --- a user's own table ---------------------------------------------------------------------------------------
@@ -171,7 +193,7 @@ def read_user(path: Path, *, accuracy: str | None = None, family: str | None = N
     if frame.empty:
         raise BenchmarkError(f"{path}: no rows")
     forms, values = frame[arch_column].tolist(), frame[accuracy].tolist()
-    family = family or _family(path, forms)
+    family = family or family_of(path, forms)
     return family, accuracy, table(path, family, forms, values)
 
 
@@ -188,7 +210,7 @@ def _column(path: Path, what: str, columns: Sequence[str], known: Sequence[str])
     return found[0]
 
 
-def _family(path: Path, forms: Sequence[Any]) -> str:
+def family_of(path: Path, forms: Sequence[Any]) -> str:
     """The one registered space that reads every architecture."""
     first = [family for family in SPACES if _reads(family, forms[:1])]
     if not first:
@@ -240,10 +262,10 @@ def table(
     architectures = checked_architectures(path, family, forms, rows=rows, where=where)
     values = np.empty(len(accuracies))
     for position, accuracy in enumerate(accuracies):
-        if isinstance(accuracy, bool) or not _finite(accuracy):
+        if isinstance(accuracy, bool) or not finite(accuracy):
             raise BenchmarkError(f"{path}: {where(position)}: accuracy is {_short(accuracy)}, expected a finite number")
         values[position] = accuracy
-    return pd.DataFrame({"accuracy": values}, index=_index(architectures))
+    return pd.DataFrame({"accuracy": values}, index=index(architectures))
 
 
 def checked_architectures(
@@ -272,14 +294,16 @@ def checked_architectures(
     return list(seen)
 
 
-def _finite(value: object) -> bool:
+def finite(value: object) -> bool:
+    """Whether this is a number, and neither NaN nor infinite."""
     try:
         return abs(float(value)) < float("inf")  # type: ignore[arg-type]  # NaN compares false
     except (TypeError, ValueError, OverflowError):
         return False
 
 
-def _index(architectures: Sequence[str]) -> pd.Index[Any]:
+def index(architectures: Sequence[str]) -> pd.Index[Any]:
+    """The index of every table."""
     import pandas as pd
 
     return pd.Index(architectures, name="architecture")

@@ -80,8 +80,12 @@ _GLOBALS: dict[str, Any] = {
 }
 
 
-def load(path: Path, prune: streaming.Prune = streaming.keep) -> Any:
-    """What `torch.save` wrote, with every dictionary's entries as `prune` leaves them; see `streaming`.
+def load(path: Path, pruning: Callable[[BinaryIO], streaming.Prune] = lambda _: streaming.keep) -> Any:
+    """What `torch.save` wrote.
+
+    Args:
+        path: the file.
+        pruning: from the open file, whose position says how far it is read, to what prunes its entries; see `streaming`.
 
     Raises:
         BenchmarkError: not such a file, a truncated one, or one that holds more than data.
@@ -90,12 +94,12 @@ def load(path: Path, prune: streaming.Prune = streaming.keep) -> Any:
         raise BenchmarkError(f"{path}: no such file")
     with one_line(path):
         if zipfile.is_zipfile(path):
-            return _load_zip(path, prune)
+            return _load_zip(path, pruning)
         with path.open("rb", buffering=_BUFFER) as file:
-            return _load_row_of_pickles(file, path, prune)
+            return _load_row_of_pickles(file, path, pruning(file))
 
 
-def _load_zip(path: Path, prune: streaming.Prune) -> Any:
+def _load_zip(path: Path, pruning: Callable[[BinaryIO], streaming.Prune]) -> Any:
     with zipfile.ZipFile(path) as archive:
         member = next((name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"), None)
         if member is None:
@@ -110,7 +114,7 @@ def _load_zip(path: Path, prune: streaming.Prune) -> Any:
 
         with archive.open(member) as file:
             buffered: Any = BufferedReader(file, _BUFFER)
-            return streaming.read(buffered, path, _GLOBALS, prune, _Storages(read_storage))
+            return streaming.read(buffered, path, _GLOBALS, pruning(buffered), _Storages(read_storage))
 
 
 def _load_row_of_pickles(file: BinaryIO, path: Path, prune: streaming.Prune) -> Any:

@@ -1,0 +1,246 @@
+"""What every search space promises, as a test class: derive from it, name the space and a few architectures."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ssnr._errors import ArchitectureError, UsageError
+from ssnr.counts import count
+from ssnr.spaces import Space, get_space
+
+
+def published(name: str) -> Path:
+    """A benchmark file, from the folders in $SSNR_DATA; the test is skipped where there is none."""
+    folders = [Path(folder) for folder in os.environ.get("SSNR_DATA", "").split(os.pathsep) if folder]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    return pytest.skip(f"{name} is not in $SSNR_DATA" if folders else "SSNR_DATA is not set")
+
+
+def outputs(net: nn.Module, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """The network's answer to one fixed random input."""
+    x = torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        out: Tensor = net.eval()(x)
+    return out
+
+
+class SpaceContract:
+    """The tests. `archs` are cheap to build, and one of them has operations that reach nothing, where that can be.
+
+    Attributes:
+        space: what is tested.
+        archs: in the space's own format.
+        bad: malformed architectures and the errors they give.
+        whole: whether `all` is short enough to list here.
+        changes: (arch, neighbour) → number of elementary changes between them.
+    """
+
+    space: ClassVar[Space]
+    archs: ClassVar[list[str]]
+    bad: ClassVar[list[tuple[Any, str]]]
+    whole: ClassVar[bool] = True
+
+    def changes(self, arch: str, near: str) -> int:
+        raise NotImplementedError
+
+    def some(self, number: int) -> list[str]:
+        rng = random.Random(number)
+        return [*self.archs, *(self.space.sample(rng) for _ in range(number))]
+
+    def small_shape(self) -> tuple[int, ...]:
+        """An input that is cheap and still large enough."""
+        return (*self.space.input_shape[:-2], 32, 32)
+
+    # --- strings ---
+
+    def test_the_name_finds_the_space(self):
+        assert get_space(self.space.name).name == self.space.name
+        assert self.space.name.partition("/")[0] == self.space.family
+
+    def test_parsing_a_string_gives_it_back(self):
+        for arch in self.some(20):
+            assert self.space.parse(arch) == arch
+            assert self.space.parse(f"  {arch}\n") == arch
+
+    def test_bad_forms_say_what_was_expected_and_where_they_broke(self):
+        for form, message in self.bad:
+            with pytest.raises(ArchitectureError) as caught:
+                self.space.parse(form)
+            assert str(caught.value) == message
+            assert "\n" not in message
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.one_of(st.text(max_size=40), st.lists(st.integers(-2, 5), max_size=8), st.none(), st.floats()))
+    def test_no_form_raises_anything_else(self, form):
+        try:
+            arch = self.space.parse(form)
+        except ArchitectureError:
+            return
+        assert self.space.parse(arch) == arch
+
+    # --- the same network ---
+
+    def test_canonical_is_idempotent(self):
+        for arch in self.some(20):
+            canonical = self.space.canonical(arch)
+            assert self.space.parse(canonical) == self.space.canonical(canonical) == canonical
+
+    def test_twins_are_idempotent_and_cost_no_more(self):
+        for arch in self.some(20):
+            twin = self.space.twin(arch)
+            own, cheap = self.space.counts(arch), self.space.counts(twin)
+            assert self.space.parse(twin) == self.space.twin(twin) == twin
+            assert (cheap.reachable_params, cheap.layers) == (own.reachable_params, own.layers)
+            assert cheap.params <= own.params and cheap.flops <= own.flops
+
+    def test_twins_put_out_the_same(self):
+        shape = self.small_shape()
+        for arch in self.archs:
+            one = outputs(self.space.build(arch, seed=2), shape)
+            other = outputs(self.space.build(self.space.twin(arch), seed=2), shape)
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+    # --- moving about ---
+
+    def test_samples_depend_on_the_generator_alone(self):
+        for make in (random.Random, np.random.default_rng):
+            rng, again = make(3), make(3)
+            first = [self.space.sample(rng) for _ in range(8)]
+            assert first == [self.space.sample(again) for _ in range(8)]
+            assert len(set(first)) > 1
+            assert all(self.space.parse(arch) == arch for arch in first)
+
+    def test_neighbours_are_one_change_away(self):
+        for arch in self.some(3):
+            near = list(self.space.neighbours(arch))
+            assert near and len(set(near)) == len(near) and arch not in near
+            for other in near:
+                assert self.space.parse(other) == other
+                assert self.changes(arch, other) == 1
+
+    def test_mutation_draws_a_neighbour(self):
+        for arch in self.some(3):
+            near = set(self.space.neighbours(arch))
+            drawn = [self.space.mutate(arch, random.Random(seed)) for seed in range(4)]
+            assert set(drawn) <= near
+            assert drawn == [self.space.mutate(arch, random.Random(seed)) for seed in range(4)]
+
+    def test_all_lists_every_architecture_once(self):
+        listed: Iterator[str] = self.space.all()
+        archs = list(listed) if self.whole else list(islice(listed, 300))
+        assert len(set(archs)) == len(archs) == (len(self.space) if self.whole else 300)
+        assert all(self.space.parse(arch) == arch for arch in archs)
+
+    def test_drawing_many_gives_different_ones(self):
+        assert len(set(self.space.sample_many(40, random.Random(0)))) == 40
+
+    # --- networks ---
+
+    def test_weights_depend_on_the_seed_and_the_network_alone(self):
+        arch = self.archs[0]
+        one = self.space.build(arch, seed=1).state_dict()
+        self.space.build(self.archs[1], seed=5)
+        again, other = self.space.build(arch, seed=1).state_dict(), self.space.build(arch, seed=2).state_dict()
+        assert list(one) == list(again)
+        assert all(torch.equal(one[name], again[name]) for name in one)
+        weights = [name for name, value in one.items() if value.dim() > 1]
+        assert not any(torch.equal(one[name], other[name]) for name in weights)
+
+    def test_without_a_seed_torch_draws_it(self):
+        drawn = []
+        for seed in (7, 7, 8):
+            torch.manual_seed(seed)
+            drawn.append(torch.cat([p.flatten() for p in self.space.build(self.archs[0], seed=None).parameters()]))
+        assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+    def test_building_leaves_torch_s_generator_alone(self):
+        before = torch.get_rng_state()
+        self.space.build(self.archs[0])
+        assert torch.equal(before, torch.get_rng_state())
+
+    def test_every_weight_is_filled(self):
+        for variant in self.space.variants:
+            for parameter in self.space.build(self.archs[0], variant=variant).parameters():
+                assert torch.isfinite(parameter).all() and parameter.abs().max() <= 10
+
+    def output_shape(self, variant: str) -> tuple[int, ...]:
+        return (self.space.num_classes,)
+
+    def test_the_network_takes_the_space_s_input(self):
+        for variant in self.space.variants:
+            out = outputs(self.space.build(self.archs[0], variant=variant), self.space.input_shape)
+            assert tuple(out.shape[1:]) == self.output_shape(variant)
+            assert torch.isfinite(out).all()
+
+    def test_counts_are_those_of_the_network(self):
+        for arch in self.archs:
+            for variant in self.space.variants:
+                measured = count(self.space.build(arch, variant=variant), self.space.input_shape)
+                assert self.space.counts(arch, variant=variant) == measured, (arch, variant)
+
+    def test_unknown_variants_and_data_sets_are_refused(self):
+        for call in (self.space.build, self.space.counts):
+            with pytest.raises(UsageError, match=rf"unknown variant of {self.space.family} 'nalsib'"):
+                call(self.archs[0], variant="nalsib")
+        with pytest.raises(UsageError, match="unknown .* 'no such'"):
+            get_space(f"{self.space.family}/no such")
+
+    def test_nothing_but_building_imports_torch(self):
+        program = f"""if True:
+            import random, sys
+            from ssnr.spaces import get_space
+            space, rng = get_space({self.space.name!r}), random.Random(0)
+            arch = space.parse({self.archs[0]!r})
+            space.canonical(arch), space.twin(arch), space.counts(arch), space.sample(rng), space.mutate(arch, rng)
+            next(space.all()), len(space)
+            assert "torch" not in sys.modules
+        """
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def naslib_flops(net: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """The `flops` of NASLib's tables: those of executed leaf modules, with the faults of the tool that counted them.
+
+    A module that runs several times counts once; batch norm costs 2 an element with affine weights and 1 without; the
+    kernel of adaptive pooling is one too large; transposed convolutions and linear biases cost nothing.
+    """
+    cost: dict[nn.Module, float] = {}
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        x = args[0]
+        if isinstance(module, nn.Conv2d):
+            bias = out[0].numel() if module.bias is not None else 0
+            cost[module] = module.weight[0].numel() * out[0].numel() + bias
+        elif isinstance(module, nn.Linear):
+            cost[module] = module.weight.numel()
+        elif isinstance(module, nn.BatchNorm2d):
+            cost[module] = x[0].numel() * (2 if module.affine else 1)
+        elif isinstance(module, (nn.ReLU, nn.LeakyReLU)):
+            cost[module] = x[0].numel()
+        elif isinstance(module, (nn.AvgPool2d, nn.MaxPool2d)):
+            cost[module] = out[0].numel() * int(module.kernel_size) ** 2
+        elif isinstance(module, nn.AdaptiveAvgPool2d):
+            cost[module] = x.shape[1] * (x.shape[2] + 1) * (x.shape[3] + 1)
+
+    net = net.to("meta").eval()
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(hook)
+    net(torch.empty((1, *input_shape), device="meta"))
+    return int(sum(cost.values()))
