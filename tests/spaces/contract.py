@@ -22,6 +22,8 @@ from ssnr._errors import ArchitectureError, UsageError
 from ssnr.counts import count
 from ssnr.spaces import Space, get_space
 
+torch.set_num_threads(1)  # small networks: more threads only wait for each other
+
 
 def published(name: str) -> Path:
     """A benchmark file, from the folders in $SSNR_DATA; the test is skipped where there is none."""

@@ -21,64 +21,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What an accuracy is.
-
-    Attributes:
-        name: family or set, and data set: `nasbench201/cifar10`.
-        family: of the space whose strings index the table.
-        dataset: what the networks were trained on; empty where the source does not say.
-        source: short name of who published the accuracies.
-        metric: what the number is, with its unit.
-        split: the images that it was measured on; empty where the source does not say.
-        epochs: of training; None where the source does not say.
-        runs: how many trainings a number stands for.
-        note: what to know before comparing it with another source.
-    """
-
-    name: str
-    family: str
-    dataset: str
-    source: str
-    metric: str
-    split: str
-    epochs: int | None
-    runs: str
-    note: str = ""
-
-    @property
-    def label(self) -> str:
-        """Everything that makes this accuracy another one than the next row's, in one line."""
-        parts = [
-            self.metric,
-            "" if self.split and self.split in self.metric else f"split {self.split or 'not stated'}",
-            "epochs not stated" if self.epochs is None else f"{self.epochs} epochs",
-            self.runs,
-        ]
-        return f"{self.name} from {self.source}: {', '.join(filter(None, parts))}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row(Facts):
-    """One benchmark from one source.
-
-    Attributes:
-        files: names in `sources.FILES`.
-        read: those files' paths → the table.
-        stand_in: whether it loads by default where the name's first source is not on this machine.
-    """
-
-    files: tuple[str, ...]
-    read: Callable[..., pd.DataFrame]
-    stand_in: bool = False
-
-    @property
-    def here(self) -> bool:
-        """Whether all files are on this machine; what is in them is looked at by `load`."""
-        return all(sources.find(name) for name in self.files)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Benchmark(Facts):
     """Measured accuracies of architectures, and what they are.
 
@@ -95,69 +37,6 @@ class Benchmark(Facts):
     def __len__(self) -> int:
         return len(self.table)
 
-
-def _nats(dataset: str) -> Row:
-    return Row(
-        name=f"nasbench201/{dataset}",
-        family="nasbench201",
-        dataset=dataset,
-        source="nats",
-        files=("nats_bench.csv",),
-        read=partial(tables.read_nats, dataset=dataset),
-        metric="test accuracy (%)",
-        split="test",
-        epochs=200,
-        runs="mean over the available seeds",
-        note="networks trained on the whole training set" if dataset == "cifar10" else "",
-    )
-
-
-def _naslib(dataset: str) -> Row:
-    return Row(
-        name=f"nasbench201/{dataset}",
-        family="nasbench201",
-        dataset=dataset,
-        source="naslib",
-        files=("nb201_zen.zip",),
-        read=partial(tables.read_naslib, dataset=dataset),
-        metric="validation accuracy (%)",
-        split="validation",
-        epochs=200,
-        runs="one run, last epoch",
-        note="networks trained on half of the training set" if dataset == "cifar10" else "",
-    )
-
-
-_ANALOG = Row(
-    name="nasbench201/cifar10",
-    family="nasbench201",
-    dataset="cifar10",
-    source="analog",
-    files=("data.anb",),
-    read=tables.read_analog,
-    metric="accuracy (%) in digital full precision",
-    split="",
-    epochs=None,
-    runs="runs not stated",
-    note="an independent training of the same cells (AnalogNAS-Bench), not NAS-Bench-201's own",
-    stand_in=True,
-)
-
-# The first source of a name is its default.
-CATALOGUE: tuple[Row, ...] = (
-    _nats("cifar10"),
-    _naslib("cifar10"),
-    _ANALOG,
-    _nats("cifar100"),
-    _naslib("cifar100"),
-    _nats("imagenet16-120"),
-    _naslib("imagenet16-120"),
-)
-
-# Published proxy values, by the benchmark that they were computed for.
-PUBLISHED: dict[str, tuple[str, Callable[[Path], pd.DataFrame]]] = {
-    "nasbench201/cifar10": ("nb201_zc_proxies.csv", tables.read_published),
-}
 
 _TABLE_SUFFIXES = {".csv", ".tsv", ".parquet"}
 

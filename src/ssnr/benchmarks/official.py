@@ -250,11 +250,14 @@ def _transnas(path: Path, data: Any) -> Iterator[Measured]:
 
 
 def _suite_zero(path: Path) -> Iterator[Measured]:
+    """One architecture after the other, with its accuracies of all data sets."""
+    found: dict[tuple[str, str], Accuracies] = {}
     for part in suitezero.parts(path):
-        space = part.space or suitezero.space_of(path, part)
-        facts = naslib_facts(path.name, space, part.dataset.lower())
+        facts = naslib_facts(path.name, part.space or suitezero.space_of(path, part), part.dataset.lower())
         for architecture, value in suitezero.accuracies(path, part, facts.family)["accuracy"].items():
-            yield Measured(part.dataset, architecture, {facts: float(value)})
+            found.setdefault((facts.family, str(architecture)), {})[facts] = float(value)
+    for (family, architecture), accuracies in found.items():
+        yield Measured(family, architecture, accuracies)
 
 
 # --- what all share -------------------------------------------------------------------------------------------
