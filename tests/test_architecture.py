@@ -29,8 +29,9 @@ ORDER = [
     {"benchmarks"},
     {"_selection", "_tables"},
     {"studies", "plots"},
-    {"reproduce"},
-    {"_commands"},
+    {"reproduce", "table1"},
+    {"_terminal"},
+    {"_commands", "_listing"},
     {"cli"},
     {"__init__", "__main__"},
 ]

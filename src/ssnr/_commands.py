@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssnr import _terminal as terminal
 from ssnr._errors import Interrupted, SsnrError, UsageError
 from ssnr._registry import unknown
 from ssnr._version import SCORING_VERSION, __version__
 from ssnr.proxies import Proxy, Score, parse_proxies
-from ssnr.recipes import RECIPES, Recipe, get_recipe, with_option
+from ssnr.recipes import Recipe, get_recipe, with_option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ssnr.data import Batch
-    from ssnr.engine import Plan
     from ssnr.spaces import Space
 
 HEADLINE = ("synflow/layerwise_ssnr",)
@@ -54,19 +51,19 @@ def score(
 
             classes = target.classes or outputs_for_labels(target.net, one)
             batch = batches.load(data, one, classes, size=batch_size, seed=seed)
-            _note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
+            terminal.note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
         scores = score_network(target.net.to(where), batch, parsed, input_shape=one, recipe=chosen, seed=seed)
         parameters = sum(p.numel() for p in target.net.parameters())
         documents.append(_document(text, parameters, scores, batch, where, chosen))
         rows.append((text, parameters, scores))
         failures += [f"{text}: {name}: {s.reason}" for name, s in scores.items() if s.status == "failed"]
     if as_json:
-        _print_json({"targets": documents, "recipe": str(chosen), "seed": seed, "versions": _versions()})
+        terminal.print_json({"targets": documents, "recipe": str(chosen), "seed": seed, "versions": _versions()})
     else:
-        _print(_score_table(rows, parsed))
+        terminal.show(_score_table(rows, parsed))
         for text, _, scores in rows if per_layer else []:
             for name, result in scores.items():
-                _print(_layer_table(f"{text} · {name}", result))
+                terminal.show(_layer_table(f"{text} · {name}", result))
     if failures:
         raise SsnrError("; ".join(failures))
 
@@ -95,7 +92,7 @@ def _score_json(s: Score) -> dict[str, Any]:
 
 
 def _score_table(rows: list[tuple[str, int, dict[str, Score]]], parsed: tuple[Proxy, ...]) -> Table:
-    table = _table("target", "params", *(p.text for p in parsed))
+    table = terminal.table("target", "params", *(p.text for p in parsed))
     for text, parameters, scores in rows:
         table.add_row(text, f"{parameters:,}", *(_cell(scores[p.text]) for p in parsed))
     return table
@@ -109,7 +106,7 @@ def _cell(s: Score) -> str:
 
 
 def _layer_table(title: str, s: Score) -> Table:
-    table = _table("layer", "weights", "sum", "σ", "sum/σ", "", title=title)
+    table = terminal.table("layer", "weights", "sum", "σ", "sum/σ", "", title=title)
     for layer in s.layers:
         numbers = (f"{v:.6g}" for v in (layer.total, layer.sigma, layer.ratio))
         table.add_row(layer.name, f"{layer.numel:,}", *numbers, layer.flag or "")
@@ -135,10 +132,10 @@ def sweep(
         from ssnr import data as batches
 
         batch = batches.load(data, space.input_shape, space.num_classes, size=batch_size, seed=seed)
-        _note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
+        terminal.note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
     summary = _sweep(space, chosen_archs, parsed, store, workers, seed, batch, chosen, executor)
     if as_json:
-        _print_json(summary)
+        terminal.print_json(summary)
         return
     print(f"{summary['architectures']:,} architectures of {space.name}, {summary['networks']:,} distinct networks, "
           f"{summary['scored']:,} scored now, {summary['failed']:,} failed → {store}")  # fmt: skip
@@ -155,10 +152,11 @@ def _sweep(
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
         already = layout.distinct - len(layout.missing)
         if already:
-            _note(f"{path}: {already:,} of {layout.distinct:,} networks are there already")
+            terminal.note(f"{path}: {already:,} of {layout.distinct:,} networks are there already")
         done = failures = 0
+        steps = engine.run(layout, store, workers=workers, executor=executor)
         try:
-            for step in _shown(engine.run(layout, store, workers=workers, executor=executor), layout):
+            for step in terminal.shown(steps, space.name, len(layout.missing)):
                 done, failures = step.done, step.failed
         except KeyboardInterrupt:
             raise Interrupted(
@@ -173,21 +171,6 @@ def _sweep(
             "scored": done,
             "failed": failures,
         }
-
-
-def _shown(steps: Iterator[Any], layout: Plan) -> Iterator[Any]:
-    """The steps of a sweep, with a progress bar on stderr: rate and time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(layout.job.space.name, total=len(layout.missing) or None, rate="")
-        for step in steps:
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f}/s" if speed else "")
-            yield step
 
 
 def _architectures(space: Space, text: str, seed: int) -> list[str]:
@@ -228,47 +211,85 @@ def correlate(
         raise UsageError("--json, --csv and --latex: choose one")
     asked = None if proxies is None else [p.text for p in parse_proxies(proxies)]
     table = benchmarks.load(benchmark, source)
-    with Store(path, create=False) as store, _status(f"correlating with {table.name} ({table.source})"):
+    with Store(path, create=False) as store, terminal.status(f"correlating with {table.name} ({table.source})"):
         result = study(store, table, asked)
     if as_json:
-        _print_json(result.to_json())
+        terminal.print_json(result.to_json())
     elif csv:
         sys.stdout.write(result.to_csv())
     elif latex:
         sys.stdout.write(result.to_latex())
     else:
-        _print(result.to_rich())
+        terminal.show(result.to_rich())
 
 
 def reproduce(
-    what: str, *, out: Path, store: Path | None, source: str | None, workers: int | None, seed: int, as_json: bool
-) -> None:
+    what: str, *, out: Path, store: Path | None, source: str | None, workers: int | None, seed: int, as_json: bool,
+    saliencies: list[str] | None, columns: list[str] | None, seeds: int, dtype: str | None,
+) -> None:  # fmt: skip
     """`ssnr reproduce`: sweep what is missing, then picture and table."""
-    if what not in ("fig2",):
-        raise unknown("result of the paper", what, ("fig2",))
+    if what not in ("fig2", "table1"):
+        raise unknown("result of the paper", what, ("fig2", "table1"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
+    if what == "table1":
+        _table1(out, store or out / "table1.sqlite", saliencies or ["synflow"], columns, workers, seeds, dtype, as_json)
+        return
     from ssnr import benchmarks
     from ssnr.reproduce import fig2
     from ssnr.spaces import get_space
     from ssnr.store import Store
 
     table = benchmarks.load("nasbench201/cifar10", source)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
     path, space = store or out / "nasbench201.sqlite", get_space("nasbench201")
     _sweep(space, list(space.all()), parse_proxies(FIGURE_2), path, workers, seed, None, get_recipe("seed"))
-    with Store(path, create=False) as opened, _status("correlating and drawing"):
+    with Store(path, create=False) as opened, terminal.status("correlating and drawing"):
         result = fig2(opened, table, out)
     if as_json:
-        _print_json(result.to_json())
+        terminal.print_json(result.to_json())
         return
-    _print(result.study.to_rich())
-    _print(result.to_rich())
+    terminal.show(result.study.to_rich())
+    terminal.show(result.to_rich())
     print("\n".join(str(file) for file in (path, *result.files)))
 
 
-# --- fetch, list ----------------------------------------------------------------------------------------------
+def _table1(
+    out: Path, path: Path, saliencies: list[str], keys: list[str] | None, workers: int | None, seeds: int,
+    dtype: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Sweep each space that table 1 needs, for each seed, then put the table together."""
+    from ssnr import table1
+    from ssnr.store import Store
+
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds}: expected at least 1")
+    chosen, recipe = table1.columns(keys), _recipe("seed", dtype)
+    parsed = parse_proxies(saliencies)
+    for proxy in parsed:
+        if proxy.saliency is None or "/" in proxy.text:
+            raise UsageError(f"--saliency {proxy.text}: expected a saliency such as synflow, grasp_abs or snip")
+    for sweep_ in table1.sweeps(chosen, table1.load(chosen)):
+        for seed in range(seeds):
+            batch = None
+            if any(p.data for p in parsed):
+                from ssnr import data as batches
+
+                batch = batches.load(None, sweep_.space.input_shape, sweep_.space.num_classes)
+            _sweep(sweep_.space, sweep_.architectures, parsed, path, workers, seed, batch, recipe)
+    with Store(path, create=False) as opened, terminal.status("correlating and drawing"):
+        result = table1.table1(
+            opened, out, saliencies=[p.text for p in parsed], keys=keys, recipe=recipe, seeds=range(seeds)
+        )
+    if as_json:
+        terminal.print_json(result.to_json())
+        return
+    terminal.show(result.to_rich())
+    print("\n".join([*result.notes, "", *map(str, (path, *result.files))]))
+
+
+# --- fetch ----------------------------------------------------------------------------------------------
 
 
 def fetch(benchmark: str, *, as_json: bool) -> None:
@@ -277,79 +298,9 @@ def fetch(benchmark: str, *, as_json: bool) -> None:
 
     files = [str(path) for path in benchmarks.fetch(benchmark)]
     if as_json:
-        _print_json({"benchmark": benchmark, "files": files})
+        terminal.print_json({"benchmark": benchmark, "files": files})
     else:
         print("\n".join(files))
-
-
-def list_(kind: str, *, as_json: bool) -> None:
-    """`ssnr list`: the registries as tables."""
-    tables = {
-        "proxies": _proxy_rows, "aggregates": _aggregate_rows, "spaces": _space_rows, "benchmarks": _benchmark_rows,
-        "recipes": _recipe_rows,
-    }  # fmt: skip
-    if kind not in tables:
-        raise unknown("list", kind, tables)
-    header, rows = tables[kind]()
-    if as_json:
-        _print_json([dict(zip(header, row, strict=True)) for row in rows])
-        return
-    table = _table(*header)
-    for row in rows:
-        table.add_row(*map(str, row))
-    _print(table)
-
-
-Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
-
-
-def _proxy_rows() -> Rows:
-    from ssnr.proxies import PLAIN, SALIENCIES
-
-    rows: list[tuple[Any, ...]] = [
-        (s.name, s.formula, "labels" if s.data else "none", s.passes, _better(s.higher_is_better), s.reference)
-        for s in (SALIENCIES[name] for name in SALIENCIES)
-    ]
-    rows += [
-        (p.name, p.formula, "batch" if p.data else "none", "", _better(p.higher_is_better), p.reference)
-        for p in (PLAIN[name] for name in PLAIN)
-    ]
-    return ("proxy", "S_i of weight i", "data", "passes", "better", "reference"), rows
-
-
-def _better(higher: bool) -> str:
-    return "higher" if higher else "lower"
-
-
-def _aggregate_rows() -> Rows:
-    from ssnr.aggregate import AGGREGATES
-
-    entries = [AGGREGATES[name] for name in AGGREGATES]
-    shown = [(e.name + (f"({','.join(e.parameters)})" if e.parameters else ""), e.summary) for e in entries]
-    return ("aggregate", "of the layers' moments"), shown
-
-
-def _space_rows() -> Rows:
-    from ssnr.spaces import SPACES
-
-    rows: list[tuple[Any, ...]] = []
-    for name in SPACES:
-        space = SPACES[name]("")
-        rows.append(
-            (name, f"{len(space):,}", "×".join(map(str, space.input_shape)), (SPACES[name].__doc__ or "").strip())
-        )
-    return ("space", "architectures", "input", "what"), rows
-
-
-def _benchmark_rows() -> Rows:
-    from ssnr import benchmarks
-
-    header, rows = benchmarks.listing()
-    return header, rows
-
-
-def _recipe_rows() -> Rows:
-    return ("recipe", "what"), [(r.name, r.summary) for r in RECIPES.values()]
 
 
 # --- helpers --------------------------------------------------------------------------------------------------
@@ -389,48 +340,3 @@ def _versions() -> dict[str, Any]:
 
     return {"ssnr": __version__, "scoring": SCORING_VERSION, "torch": torch.__version__,
             "python": platform.python_version()}  # fmt: skip
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: such a value is null there, and `log_value` carries the number."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="left")
-    return table
-
-
-def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    # A pipe or a file has no width of its own: do not fold architecture strings there.
-    console.print(renderable, width=None if console.is_terminal else 200)
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-@contextmanager
-def _status(text: str) -> Iterator[None]:
-    from rich.console import Console
-
-    with Console(stderr=True).status(text):
-        yield

@@ -135,24 +135,45 @@ def correlate(
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(help="fig2: score against accuracy, all of NAS-Bench-201.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="fig2: score against accuracy, all of NAS-Bench-201. "
+            "table1: Kendall τ on NAS-Bench-201, NAS-Bench-301 and TransNAS-Bench-101 micro."
+        ),
+    ],
     out: Out = Path("out"),
     store: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Store to use or resume; default nasbench201.sqlite in --out."),
+        typer.Option(help="Store to use or resume; default nasbench201.sqlite or table1.sqlite in --out."),
     ] = None,
     source: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Which accuracies: nats, naslib or analog; default nats where the file is, else analog."),
+        typer.Option(
+            help="fig2: which accuracies, nats, naslib or analog; default nats where its file is, else analog."
+        ),
     ] = None,
+    saliency: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="table1: rows, several allowed; default synflow."),
+    ] = None,
+    column: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="table1: only these columns, such as nb301 or class_scene; several allowed."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="table1: initialisations to average over, 0 … K−1.")] = 1,
+    dtype: Dtype = None,
     workers: Workers = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="fig2: of the initialisation.")] = 0,
     json: Json = False,
 ) -> None:
     """Repeat a result of the paper on real data: picture, table, paper value beside own value."""
     from ssnr import _commands
 
-    _commands.reproduce(what, out=out, store=store, source=source, workers=workers, seed=seed, as_json=json)
+    _commands.reproduce(
+        what, out=out, store=store, source=source, workers=workers, seed=seed, as_json=json, saliencies=saliency,
+        columns=column, seeds=seeds, dtype=dtype,
+    )  # fmt: skip
 
 
 @app.command()
@@ -172,9 +193,9 @@ def list_(
     json: Json = False,
 ) -> None:
     """What there is, by name."""
-    from ssnr import _commands
+    from ssnr import _listing
 
-    _commands.list_(kind, as_json=json)
+    _listing.list_(kind, as_json=json)
 
 
 INTERRUPTED = 130

@@ -7,7 +7,7 @@ their differences under every common colour blindness and in grey.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,35 @@ def correlations(study: Study) -> Figure:
     axes[0].set_yticks(range(len(table)), _labels(table))
     axes[0].set_ylim(-0.6, len(table) - 0.4)
     figure.suptitle(f"Proxies (dots) and controls (squares): {describe_metric(study.benchmark)}", fontsize=9)
+    return figure
+
+
+def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """One panel a column of table 1: Kendall τ with its interval, the paper's value as a diamond, controls as squares.
+
+    Args:
+        table: `Table1Result.table`.
+        titles: column key → heading, in the order of the panels.
+    """
+    names = list(dict.fromkeys(table["proxy"]))
+    across = min(len(titles), _MAX_PANELS_A_ROW)
+    down = -(-len(titles) // across)
+    figure = _figure(3.0 * across + 1.6, (0.9 + 0.24 * len(names)) * down)
+    axes = figure.subplots(down, across, sharey=True, squeeze=False)
+    for ax, (key, title) in zip(axes.flat, titles.items(), strict=False):
+        for _, row in table[table["column"] == key].iterrows():
+            at = len(names) - 1 - names.index(row["proxy"])
+            _estimate(ax, at, row.combine_first(pd.Series({"note": ""})), "kendall")
+            if not pd.isna(row["paper"]):
+                ax.plot([row["paper"]], [at], marker="D", color="black", markersize=4, markerfacecolor="none")
+        ax.set_title(title, fontsize=9)
+        ax.grid(axis="x", linewidth=0.4, alpha=0.5)
+        ax.margins(x=0.08)
+    for ax in axes.flat[len(titles) :]:
+        ax.set_visible(False)
+    axes[0, 0].set_yticks(range(len(names)), names[::-1], fontsize=8)
+    axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
+    figure.suptitle("Kendall τ: this run (dots, 95 %), the paper (diamonds), controls (squares)", fontsize=9)
     return figure
 
 

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from spaces.contract import SpaceContract, naslib_flops, outputs, published
 
+from spaces.contract import SpaceContract, naslib_flops, outputs, published
 from ssnr._errors import UsageError
 from ssnr.spaces import get_space
 from ssnr.spaces.nasbench201 import OPERATIONS, NasBench201, live_edges, network_key, parse_ops
@@ -19,14 +19,14 @@ EXPECTED = "expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 
 class TestNasBench201(SpaceContract):
     space = SPACE
-    archs = [
+    archs = (
         "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|nor_conv_1x1~2|",
         "|nor_conv_1x1~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|skip_connect~1|none~2|",
         "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|nor_conv_1x1~1|nor_conv_3x3~2|",
         "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
         "|none~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|none~2|",
-    ]
-    bad = [
+    )
+    bad = (
         ("", f"NAS-Bench-201 cell '': 1 nodes joined by '+', {EXPECTED}"),
         ("|none~0|+none", f"NAS-Bench-201 cell '|none~0|+none': 2 nodes joined by '+', {EXPECTED}"),
         (
@@ -51,7 +51,7 @@ class TestNasBench201(SpaceContract):
         ((0, 1, 2, 3, 4, 5), "NAS-Bench-201 tuple (0, 1, 2, 3, 4, 5): expected six codes 0 … 4 (NASLib's order)"),
         ({"0_4": "none"}, "NAS-Bench-201 cell: no edge '0_4'; expected one of 0_1, 0_2, 1_2, 0_3, 1_3, 2_3"),
         ({"0_1": "none", "1_3": "none"}, "NAS-Bench-201 cell: no operation for edge 0_2, 1_2, 0_3, 2_3"),
-    ]
+    )
 
     def changes(self, arch, near):
         return sum(a != b for a, b in zip(parse_ops(arch), parse_ops(near), strict=True))

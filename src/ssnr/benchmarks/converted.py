@@ -103,7 +103,7 @@ def _write(target: Path, path: Path, kind: str | None, signature: str) -> None:
             release = official.read(path, kind, tick)
             _fill(connection, path, release)
             about = {"signature": signature, "kind": release.kind, "expected": release.expected, "path": str(path)}
-            connection.executemany("INSERT INTO about VALUES (?, ?)", [(k, v) for k, v in about.items()])
+            connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
     finally:
         if bar:
             bar.close()

@@ -85,9 +85,8 @@ _METRICS = {
 def transnas_facts(source: str, space: str, task: str, column: str, epochs: int) -> Facts | None:
     """Of a metric in TransNAS-Bench-101's own file, such as `valid_top1`; None for what no architecture is ranked by.
 
-    >>> transnas_facts("file.pth", "micro", "room_layout", "valid_neg_loss", 25).label
-    'transnasbench101-micro/room_layout from file.pth: validation negative loss (higher is better), 25 epochs, one run, \
-last epoch'
+    >>> transnas_facts("a.pth", "micro", "room_layout", "valid_neg_loss", 25).metric
+    'validation negative loss (higher is better)'
     """
     split, _, name = column.partition("_")
     if split not in _SPLITS or name not in _METRICS:

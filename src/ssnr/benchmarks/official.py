@@ -141,7 +141,9 @@ _ARCHITECTURE_FILE = re.compile(r"(\d+)\.pickle\.pbz2")
 def _nats_folder(path: Path, tick: Tick) -> Release:
     files = {int(m[1]): file for file in path.iterdir() if (m := _ARCHITECTURE_FILE.fullmatch(file.name))}
     if not files:
-        raise BenchmarkError(f"{path}: unknown layout: expected a folder with 000000.pickle.pbz2, 000001.pickle.pbz2, …")
+        raise BenchmarkError(
+            f"{path}: unknown layout: expected a folder with 000000.pickle.pbz2, 000001.pickle.pbz2, …"
+        )
     meta = path / "meta.pickle.pbz2"
     strings = _strings(meta, _unpickle(meta)) if meta.is_file() else None
 
@@ -153,7 +155,7 @@ def _nats_folder(path: Path, tick: Tick) -> Release:
             done += file.stat().st_size
             tick(done)
 
-    return Release("nats", strings and len(strings), measured())
+    return Release("nats", None if strings is None else len(strings), measured())
 
 
 def _unpickle(path: Path) -> Any:
@@ -220,7 +222,9 @@ def _training(path: Path, place: str, source: str, dataset: str, result: Any) ->
         accuracies = _last(accuracies)
     for images, (epochs, value) in accuracies.items():
         if epochs != result["epochs"]:
-            raise BenchmarkError(f"{path}: {place}: {dataset} {images} ends after {epochs} of {result['epochs']} epochs")
+            raise BenchmarkError(
+                f"{path}: {place}: {dataset} {images} ends after {epochs} of {result['epochs']} epochs"
+            )
         facts = nats_facts(source, dataset, images, epochs)
         if facts is not None:
             yield facts, _number(value)

@@ -23,7 +23,7 @@ DROP = object()
 Prune = Callable[[Any, Any], Any]
 """An entry's key and value → the value to keep, or `DROP`."""
 
-REMEMBERED = 10_000
+REMEMBERED = 2_000
 """How many containers a pickle may refer back to: an architecture has some dozens."""
 
 

@@ -1,7 +1,7 @@
 """Readers of NASLib's tables: the zips of its runs, and NAS-Bench-Suite-Zero's JSON files (`zc_*.json`).
 
-A JSON file is data set → architecture → record, or space → data set → architecture → record. A record has `val_accuracy`
-and proxies, each a number or {"score": number, "time": seconds}.
+A JSON file is data set → architecture → record, or space → data set → architecture → record. A record has
+`val_accuracy` and proxies, each a number or {"score": number, "time": seconds}.
 """
 
 from __future__ import annotations
@@ -162,14 +162,14 @@ def merge(paths: Sequence[Path], found: Sequence[pd.DataFrame], tolerance: float
     differences: list[float] = []
     for path, frame in zip(paths[1:], found[1:], strict=True):
         common = frame.index.intersection(merged.index)
-        apart = (frame.loc[common, "accuracy"] - merged.loc[common, "accuracy"]).abs()
-        for architecture in apart.index[apart > tolerance]:
-            one, other = merged.at[architecture, "accuracy"], frame.at[architecture, "accuracy"]
-            raise BenchmarkError(
-                f"{paths[0].name} and {path.name} disagree about {architecture}: {one:g} and {other:g}; "
-                f"expected at most {tolerance:g} apart: load one of them alone"
-            )
-        differences += apart.tolist()
+        kept, other = (table.loc[common, "accuracy"].tolist() for table in (merged, frame))
+        for architecture, one, two in zip(common, kept, other, strict=True):
+            differences.append(abs(one - two))
+            if differences[-1] > tolerance:
+                raise BenchmarkError(
+                    f"{paths[0].name} and {path.name} disagree about {architecture}: {one:g} and {two:g}; "
+                    f"expected at most {tolerance:g} apart: load one of them alone"
+                )
         merged = pd.concat([merged, frame.drop(index=common)])
     if differences:
         merged.attrs["note"] = (

@@ -85,7 +85,7 @@ def load(path: Path, pruning: Callable[[BinaryIO], streaming.Prune] = lambda _: 
 
     Args:
         path: the file.
-        pruning: from the open file, whose position says how far it is read, to what prunes its entries; see `streaming`.
+        pruning: from the open file, whose position says how far it is read, to what prunes its entries (`streaming`).
 
     Raises:
         BenchmarkError: not such a file, a truncated one, or one that holds more than data.

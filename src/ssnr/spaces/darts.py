@@ -113,16 +113,19 @@ class Darts(Space):
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Every genotype with one operation or one input changed; a changed node's inputs are sorted by source."""
         genotype = parse_genotype(arch)
+        found: dict[Genotype, None] = {}
         for side, index, slot in product(range(2), range(len(NODES)), range(2)):
             node = genotype[side][index]
             op, source = node[slot]
             other = node[1 - slot][1]
             near = [(changed, source) for changed in _SEARCHED if changed != op]
-            near += [(op, changed) for changed in range(NODES[index]) if changed not in (source, other)]
+            if op != "none":  # which has nothing to do with its source
+                near += [(op, changed) for changed in range(NODES[index]) if changed not in (source, other)]
             for entry in near:
                 changed_node = tuple(sorted((entry, node[1 - slot]), key=lambda entry: entry[1]))
                 cell = (*genotype[side][:index], changed_node, *genotype[side][index + 1 :])
-                yield format_genotype(Genotype(cell, genotype[1]) if side == 0 else Genotype(genotype[0], cell))
+                found[Genotype(cell, genotype[1]) if side == 0 else Genotype(genotype[0], cell)] = None
+        return map(format_genotype, found)
 
     def counts(self, arch: Any, *, variant: str = "default") -> Counts:
         """By arithmetic; tests hold it against built networks and the published parameter counts."""

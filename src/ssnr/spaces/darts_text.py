@@ -67,23 +67,32 @@ def parse_genotype(form: Any) -> Genotype:
 @lru_cache(maxsize=1 << 12)
 def _from_text(text: str) -> Genotype:
     try:
-        if len(text) > _LONGEST:
-            raise ValueError(f"{len(text):,} characters")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes in text that is no genotype anyway
-            tree = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(tree, ast.Call):
-            form: Any = ast.literal_eval(tree)
-        elif tree.args or not isinstance(tree.func, ast.Name) or tree.func.id != "Genotype":
-            raise ValueError("a call that is not Genotype(name=…)")
-        else:
-            form = {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ArchitectureError(f"DARTS genotype {_short(text)}: cannot be read ({reason}); {_EXPECTED}") from error
+        form = _evaluated(text)
+    except SyntaxError as error:
+        raise _unreadable(text, f"{error.msg}, at character {error.offset}") from error
+    except (ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise _unreadable(text, "neither Genotype(…) nor lists of pairs") from error
     if isinstance(form, str):
-        raise ArchitectureError(f"DARTS genotype {_short(text)}: {_EXPECTED}")
+        raise _unreadable(text, "neither Genotype(…) nor lists of pairs")
     return parse_genotype(form)
+
+
+def _evaluated(text: str) -> Any:
+    """The lists in a text, without running it; of `Genotype(name=…)` its fields."""
+    if len(text) > _LONGEST:
+        raise ValueError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes in text that is no genotype anyway
+        tree = ast.parse(text.strip(), mode="eval").body
+    if not isinstance(tree, ast.Call):
+        return ast.literal_eval(tree)
+    if tree.args or not isinstance(tree.func, ast.Name) or tree.func.id != "Genotype":
+        raise ValueError
+    return {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
+
+
+def _unreadable(text: str, reason: str) -> ArchitectureError:
+    return ArchitectureError(f"DARTS genotype {_short(text)}: {reason}; {_EXPECTED}")
 
 
 def _literal(node: ast.expr) -> Any:
