@@ -25,7 +25,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "degenerate": ("zero", "sum"),
     "idle": ("exclude", "zeros"),
     "log": ("none", "ln"),
-    "variant": ("default", "zero-cost-nas"),
 }
 
 
@@ -141,8 +140,10 @@ def with_option(recipe: Recipe, option: str, value: str) -> Recipe:
         if value not in _CHOICES[option]:
             raise UsageError(f"recipe option {option}={value!r}: expected {' or '.join(_CHOICES[option])}")
         return replace(recipe, **{option: value})  # type: ignore[arg-type]
+    if option == "variant" and value:
+        return replace(recipe, variant=value)  # each space knows its own
     if option not in ("ddof", "temperature"):
-        raise unknown("recipe option", option, [*_CHOICES, "ddof", "temperature"])
+        raise unknown("recipe option", option, [*_CHOICES, "variant", "ddof", "temperature"])
     try:
         number = int(value) if option == "ddof" else float(value)
     except ValueError:
