@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import bz2
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from ssnr._errors import BenchmarkError
 from ssnr.spaces.nasbench201 import NasBench201
 
 CELLS = [NasBench201().parse(index) for index in range(4)]
@@ -139,3 +142,23 @@ def transnas() -> dict[str, Any]:
             "micro": {arch: tasks(index) for index, arch in enumerate(MICRO)},
         },
     }
+
+
+FORMS = ("folder", "pickle", "zip", "legacy")
+
+
+def single(path: Path, form: str) -> Path:
+    """One of the four forms in which the same four cells are published."""
+    if form == "folder":
+        return nats_folder(path, 4)
+    if form == "pickle":
+        return write_pickle(path / "NATS-tss.pickle.pbz2", root(("12", "200")))
+    return save(path / "NAS-Bench-201.pth", root(), as_zip=form == "zip")
+
+
+def refused(call: Callable[..., Any], *args: Any, error: type[Exception] = BenchmarkError, **kwargs: Any) -> str:
+    """The one line that a call raises."""
+    with pytest.raises(error) as caught:
+        call(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -69,7 +69,10 @@ def status(text: str) -> Iterator[None]:
 
 
 def shown(steps: Iterator[Progress], name: str, total: int) -> Iterator[Progress]:
-    """The steps of a sweep, with a progress bar on stderr: rate and time left."""
+    """The steps of a sweep, with a progress bar on stderr: rate and time left. None where nothing is to do."""
+    if not total:
+        yield from steps
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -77,7 +80,7 @@ def shown(steps: Iterator[Progress], name: str, total: int) -> Iterator[Progress
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total or None, rate="")
+        task = bar.add_task(name, total=total, rate="")
         for step in steps:
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
             bar.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f}/s" if speed else "")

@@ -13,13 +13,19 @@ from scipy import stats
 
 from ssnr import benchmarks
 from ssnr._errors import BenchmarkError, UsageError
-from ssnr.benchmarks import CATALOGUE, FILES, Benchmark, Row
-from ssnr.benchmarks.catalogue import Facts
+from ssnr.benchmarks import CATALOGUE, FILES, Benchmark, Facts, Row
 from ssnr.spaces import get_space
 from ssnr.spaces.nasbench201 import NasBench201, parse_ops, unique_string
 
 SPACE = NasBench201()
 NAMES = ("nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet16-120")
+SIZES = {  # of the tables that are not of the whole space
+    ("nasbench301/cifar10", "naslib"): 1218,
+    ("nasbench301/cifar10", "naslib-725"): 725,
+    ("nasbench301/cifar10", "naslib-500"): 500,
+    ("darts-swap/cifar10", "swap"): 1000,
+    ("nasbench101/cifar10", "naslib"): 500,
+}
 
 
 def identity(row: Row) -> str:
@@ -38,6 +44,7 @@ def here(row: Row) -> None:
 def test_a_row_says_what_its_accuracy_is(row: Row) -> None:
     assert get_space(row.family).family == row.family
     assert row.name.split("/")[1] == row.dataset
+    assert row.name.split("/")[0] in (row.family, "nasbench301", "darts-swap")
     assert all(file in FILES for file in row.files)
     assert row.metric and row.runs
     assert row.split or "split not stated" in row.label
@@ -54,13 +61,20 @@ def test_what_loads_is_the_whole_table_and_says_what_it_is(row: Row) -> None:
     here(row)
     benchmark = benchmarks.load(row.name, row.source)
     for fact in dataclasses.fields(Facts):
-        assert getattr(benchmark, fact.name) == getattr(row, fact.name)
+        if fact.name != "note":
+            assert getattr(benchmark, fact.name) == getattr(row, fact.name)
+    assert benchmark.note.startswith(row.note)
     assert benchmark.label == row.label
     assert benchmark.address and benchmark.licence
     assert benchmark.table.index.name == "architecture"
-    assert set(benchmark.table.index) == set(SPACE.all())
+    space = get_space(row.family)
+    assert len(benchmark) == SIZES.get((row.name, row.source)) or set(benchmark.table.index) == set(space.all())
+    assert all(space.parse(architecture) == architecture for architecture in benchmark.table.index)
     assert list(benchmark.table.columns) == ["accuracy"]
-    assert benchmark.table["accuracy"].between(0, 100).all()
+    assert (
+        benchmark.table["accuracy"].between(-3 if "loss" in row.metric else 0, 1 if "SSIM" in row.metric else 100).all()
+    )
+    assert ("%" in row.metric) == (row.dataset not in ("room_layout", "autoencoder", "normal"))
     assert benchmark.table.memory_usage(index=False).sum() <= 15_625 * 8
 
 
@@ -71,6 +85,20 @@ def test_labels_name_metric_budget_and_runs() -> None:
     )
     assert labels["nasbench201/cifar10-naslib"] == (
         "nasbench201/cifar10 from naslib: validation accuracy (%), 200 epochs, one run, last epoch"
+    )
+    assert labels["transnasbench101-micro/room_layout-naslib"] == (
+        "transnasbench101-micro/room_layout from naslib: validation negative loss (higher is better), 25 epochs, "
+        "one run, last epoch"
+    )
+    assert labels["nasbench301/cifar10-naslib"] == (
+        "nasbench301/cifar10 from naslib: surrogate validation accuracy (%) by XGB v1.0, epochs not stated, "
+        "predicted, not trained"
+    )
+    assert labels["darts-swap/cifar10-swap"] == (
+        "darts-swap/cifar10 from swap: validation accuracy (%), 200 epochs, trained, runs not stated"
+    )
+    assert labels["nasbench101/cifar10-naslib"] == (
+        "nasbench101/cifar10 from naslib: validation accuracy (%), 108 epochs, one run"
     )
     assert labels["nasbench201/cifar10-analog"] == (
         "nasbench201/cifar10 from analog: accuracy (%) in digital full precision, split not stated, "
@@ -145,8 +173,8 @@ def test_published_proxies_of_another_benchmark() -> None:
     with pytest.raises(UsageError) as caught:
         benchmarks.published("nasbench201/cifar100")
     assert str(caught.value) == (
-        "unknown benchmark with published proxies 'nasbench201/cifar100': did you mean nasbench201/cifar10? "
-        "(`ssnr list` shows all)"
+        "unknown benchmark with published proxies 'nasbench201/cifar100': did you mean nasbench201/cifar10 or "
+        "nasbench301/cifar10 or nasbench101/cifar10? (`ssnr list` shows all)"
     )
 
 
@@ -154,7 +182,15 @@ def test_published_proxies_of_another_benchmark() -> None:
 
 
 def test_names() -> None:
-    assert benchmarks.names() == NAMES
+    tasks = ("class_scene", "class_object", "jigsaw", "room_layout", "autoencoder", "normal", "segmentsemantic")
+    assert benchmarks.names() == (
+        *NAMES,
+        *(f"transnasbench101-micro/{task}" for task in tasks),
+        *(f"transnasbench101-macro/{task}" for task in tasks[:4]),
+        "nasbench301/cifar10",
+        "darts-swap/cifar10",
+        "nasbench101/cifar10",
+    )
     assert benchmarks.load_benchmark is benchmarks.load
     assert benchmarks.sources_of("nasbench201/CIFAR10") == ("nats", "naslib", "analog")
     assert benchmarks.sources_of("nasbench201/ImageNet16-120") == ("nats", "naslib")
@@ -243,7 +279,7 @@ def test_a_users_file_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     with pytest.raises(BenchmarkError) as caught:
         benchmarks.load(str(path))
-    assert str(caught.value) == f"{path}: no such file; known benchmarks are {', '.join(NAMES)}"
+    assert str(caught.value) == f"{path}: no such file; `ssnr list benchmarks` shows the known ones"
 
 
 def test_a_users_file_of_another_kind(tmp_path: Path) -> None:
@@ -251,7 +287,7 @@ def test_a_users_file_of_another_kind(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UsageError) as caught:
         benchmarks.load(str(path))
-    assert str(caught.value) == f"{path}: a benchmark file ends in .csv, .parquet, .tsv"
+    assert str(caught.value) == f"{path}: a benchmark file ends in .csv, .json, .parquet, .pbz2, .pth, .sqlite, .tsv"
 
 
 # --- what a benchmark is

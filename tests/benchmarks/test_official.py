@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Callable
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import releases
-from releases import CELLS, MACRO, MICRO, SEEDS, accuracy
 
+import releases
+from releases import CELLS, FORMS, MACRO, MICRO, SEEDS, accuracy, refused, single
 from ssnr import benchmarks
-from ssnr._errors import BenchmarkError, UsageError
-from ssnr.benchmarks import KINDS, converted
+from ssnr.benchmarks import converted
 
 
 @pytest.fixture(autouse=True)
 def cache(bare: Path) -> Path:
     return bare
-
-
-def refused(call: Callable[..., Any], *args: Any, error: type[Exception] = BenchmarkError, **kwargs: Any) -> str:
-    with pytest.raises(error) as caught:
-        call(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def single(path: Path, form: str) -> Path:
-    """One of the four forms in which the same four cells are published."""
-    if form == "folder":
-        return releases.nats_folder(path, 4)
-    if form == "pickle":
-        return releases.write_pickle(path / "NATS-tss.pickle.pbz2", releases.root(("12", "200")))
-    return releases.save(path / "NAS-Bench-201.pth", releases.root(), as_zip=form == "zip")
-
-
-FORMS = ("folder", "pickle", "zip", "legacy")
 
 
 # --- NATS-Bench and NAS-Bench-201
@@ -92,9 +72,6 @@ def test_a_release_can_be_the_source_of_a_benchmark(tmp_path: Path) -> None:
 
 
 def test_results_saved_as_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
     module = types.ModuleType("nas_201_api.api_utils")
     for name in ("ArchResults", "ResultsCount"):
         setattr(module, name, type(name, (), {"__module__": module.__name__}))
@@ -127,7 +104,9 @@ def test_accuracies_that_are_tensors_or_numpy_numbers(tmp_path: Path) -> None:
                 }
         path = releases.save(tmp_path / f"{as_zip}.pth", root, as_zip=as_zip)
         table = benchmarks.load(path, "cifar10").table
-        expected = [np.mean([accuracy(index, "cifar10", "ori-test", 200, seed) for seed in (777, 888)]) for index in range(4)]
+        expected = [
+            np.mean([accuracy(index, "cifar10", "ori-test", 200, seed) for seed in (777, 888)]) for index in range(4)
+        ]
         assert table["accuracy"].tolist() == pytest.approx(expected, abs=1e-12)
         assert benchmarks.load(path, "cifar100").table["accuracy"].iloc[1] == pytest.approx(
             np.mean([accuracy(1, "cifar100", "x-test", 200, seed) for seed in (777, 888)]), abs=1e-6
@@ -147,7 +126,9 @@ def test_transnasbench101(tmp_path: Path, as_zip: bool) -> None:
     assert scene.table["accuracy"].to_dict() == {arch: releases.value(i, "valid_top1") for i, arch in enumerate(MICRO)}
     room = benchmarks.load(path, "transnasbench101-macro/room_layout/test")
     assert room.metric == "test negative loss (higher is better)"
-    assert room.table["accuracy"].to_dict() == {arch: releases.value(i, "test_neg_loss") for i, arch in enumerate(MACRO)}
+    assert room.table["accuracy"].to_dict() == {
+        arch: releases.value(i, "test_neg_loss") for i, arch in enumerate(MACRO)
+    }
     assert benchmarks.load("transnasbench101-micro/autoencoder", path).metric == "validation SSIM (higher is better)"
     assert benchmarks.load("transnasbench101-micro/segmentsemantic", path).metric == "validation pixel accuracy (%)"
     assert benchmarks.load(path, "transnasbench101-micro/segmentsemantic/mean iou").epochs == 30
@@ -196,12 +177,6 @@ def test_the_same_tuples_are_of_the_space_that_the_file_is_named_after(tmp_path:
     assert "can be read as nasbench201 or transnasbench101-micro" in refused(benchmarks.load, path)
 
 
-def test_the_published_json_files_are_read_as_releases_too(needs_data: Path) -> None:
-    benchmark = benchmarks.load(needs_data / "zc_nasbench301.4e3528ed.json")
-    assert (benchmark.name, benchmark.family, len(benchmark)) == ("nasbench301/cifar10", "darts", 725)
-    assert "surrogate" in benchmark.metric
-
-
 # --- conversion
 
 
@@ -216,7 +191,9 @@ def test_a_release_is_converted_once(tmp_path: Path, cache: Path, monkeypatch: p
         assert benchmarks.convert(folder, "nats") == target
         assert len(benchmarks.load(folder, "cifar10")) == 3
         assert len(benchmarks.load(target, "cifar10")) == 3
-    releases.write_pickle(folder / "000003.pickle.pbz2", {"12": releases.results(3, 12), "200": releases.results(3, 200)})
+    releases.write_pickle(
+        folder / "000003.pickle.pbz2", {"12": releases.results(3, 12), "200": releases.results(3, 200)}
+    )
     assert len(benchmarks.load(folder, "cifar10")) == 4
     assert list(target.parent.iterdir()) == [target]
 
@@ -257,168 +234,3 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, cache: Path) -> None:
     assert refused(benchmarks.convert, folder) == (
         f"{folder}: the table cannot be written to {cache / 'converted'}: Not a directory"
     )
-
-
-# --- what is wrong is one line
-
-
-def test_which_accuracies_must_be_clear(tmp_path: Path) -> None:
-    folder = releases.nats_folder(tmp_path)
-    assert refused(benchmarks.load, folder, error=UsageError) == (
-        f"{folder}: holds nasbench201/cifar10, nasbench201/cifar10-valid, nasbench201/cifar100, "
-        f"nasbench201/imagenet16-120: say which as the source, such as cifar10/test"
-    )
-    assert refused(benchmarks.load, folder, "cifar1000", error=UsageError) == (
-        f"{folder}: no 'cifar1000' in source 'cifar1000': known are 12, 200, accuracy, cifar10, cifar10-valid, "
-        f"cifar100, imagenet16-120, nasbench201, test, validation, validation and test"
-    )
-
-
-def test_a_budget_that_is_not_there(tmp_path: Path) -> None:
-    folder = releases.nats_folder(tmp_path)
-    expected = f"{folder}: accuracies after 12 and 200 epochs, 90 were asked for"
-    assert refused(benchmarks.load, folder, "cifar10/90") == expected
-    assert refused(benchmarks.load, folder, "cifar10", epochs=90) == expected
-    assert refused(benchmarks.load, "nasbench201/cifar10", folder, epochs=90) == expected
-    assert refused(benchmarks.load, "nasbench201/cifar10", epochs=12) == (
-        "nasbench201/cifar10 from nats has 200 epochs, 12 were asked for: "
-        "name a file of the official release that has them as the source"
-    )
-
-
-def test_a_file_of_another_task(tmp_path: Path) -> None:
-    path = releases.save(tmp_path / "transnas.pth", releases.transnas(), as_zip=True)
-    assert refused(benchmarks.load, "transnasbench101-micro/jigsaw", path).endswith(
-        "transnasbench101-micro/segmentsemantic, expected transnasbench101-micro/jigsaw"
-    )
-    assert refused(benchmarks.load, "nasbench201/cifar10", path).startswith(
-        f"{path}: a benchmark file of another task: holds transnasbench101-macro/class_scene, "
-    )
-    assert refused(benchmarks.convert, path, "nats") == (
-        f"{path}: holds {KINDS['transnasbench101']}; expected {KINDS['nats']}"
-    )
-    assert refused(benchmarks.convert, path, "nasbench102", error=UsageError) == (
-        "unknown kind of benchmark file 'nasbench102': known are nats, nasbench201, transnasbench101, suite-zero"
-    )
-
-
-def test_sources_that_disagree_about_an_architecture(tmp_path: Path) -> None:
-    folder = releases.nats_folder(tmp_path)
-    (folder / "000001.pickle.pbz2").rename(folder / "000003.pickle.pbz2")
-    assert refused(benchmarks.convert, folder) == (
-        f"{folder / '000003.pickle.pbz2'}: 000003.pickle.pbz2: sources disagree about the architecture: "
-        f"{' and '.join(sorted((CELLS[1], CELLS[3])))}"
-    )
-
-
-def test_an_architecture_twice(tmp_path: Path) -> None:
-    folder = releases.nats_folder(tmp_path, 2)
-    (folder / "meta.pickle.pbz2").unlink()
-    (folder / "000007.pickle.pbz2").write_bytes((folder / "000001.pickle.pbz2").read_bytes())
-    assert refused(benchmarks.convert, folder) == (
-        f"{folder}: 000007.pickle.pbz2: architecture {CELLS[1]} again, first in 000001.pickle.pbz2"
-    )
-
-
-def test_the_size_space(tmp_path: Path) -> None:
-    folder = releases.nats_folder(tmp_path, 0)
-    (folder / "meta.pickle.pbz2").unlink()
-    path = releases.write_pickle(folder / "000000.pickle.pbz2", {"200": releases.results(0, 200) | {"arch_str": "8:16:8:8:8"}})
-    assert refused(benchmarks.convert, folder) == (
-        f"{path}: 000000.pickle.pbz2: 8:16:8:8:8 is of NATS-Bench's size space, expected a topology cell"
-    )
-
-
-def test_a_training_that_stopped(tmp_path: Path) -> None:
-    root = releases.root()
-    accuracies = root["arch2infos"][2]["less"]["all_results"]["cifar10", 777]["eval_acc1es"]
-    del accuracies["ori-test@11"]
-    path = releases.save(tmp_path / "nb201.pth", root, as_zip=True)
-    assert refused(benchmarks.convert, path) == f"{path}: architecture 2: cifar10 ori-test ends after 11 of 12 epochs"
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_truncated_file(tmp_path: Path, form: str) -> None:
-    path = single(tmp_path, form)
-    path = path / "000002.pickle.pbz2" if form == "folder" else path
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    text = refused(benchmarks.convert, path.parent if form == "folder" else path)
-    assert text.startswith(f"{path}: ")
-    assert "truncated" in text or "ended before" in text or "too soon" in text
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({"state_dict": {}}, "holds state_dict"),
-        ([1, 2], "holds a list"),
-        ({"arch2infos": {}}, "expected the entry meta_archs, holds arch2infos"),
-        ({"arch2infos": {}, "meta_archs": CELLS}, "no accuracies in it"),
-        ({"arch2infos": {0: {"less": 1}}, "meta_archs": CELLS}, "architecture 0: unknown layout (TypeError: "),
-        ({"arch2infos": {0: {"less": {}}}, "meta_archs": CELLS}, "architecture 0: unknown layout (KeyError: 'arch_str')"),
-        ({"data": {"micro": {MICRO[0]: {"jigsaw": {}}}}, "metrics_dict": {}}, "unknown layout (KeyError: 'metrics')"),
-    ],
-)
-def test_an_unknown_layout(tmp_path: Path, content: Any, expected: str) -> None:
-    path = releases.save(tmp_path / "other.pth", content, as_zip=True)
-    text = refused(benchmarks.convert, path)
-    assert text.startswith(f"{path}: ")
-    assert expected in text
-
-
-def test_other_files(tmp_path: Path) -> None:
-    assert refused(benchmarks.load, tmp_path) == (
-        f"{tmp_path}: unknown layout: expected a folder with 000000.pickle.pbz2, 000001.pickle.pbz2, …"
-    )
-    missing = tmp_path / "missing.pth"
-    assert refused(benchmarks.load, missing) == (
-        f"{missing}: no such file or folder; `ssnr list benchmarks` shows the known ones"
-    )
-    assert refused(benchmarks.convert, missing) == f"{missing}: no such file or folder"
-    (tmp_path / "mine.csv").write_text("arch,acc\n0,1\n")
-    assert refused(benchmarks.convert, tmp_path / "mine.csv").startswith(f"{tmp_path / 'mine.csv'}: unknown layout: ")
-
-
-class Calls:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return print, ("run",)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_nothing_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
-    if form == "folder":
-        path = releases.nats_folder(tmp_path)
-        releases.write_pickle(path / "000001.pickle.pbz2", {"12": Calls()})
-    elif form == "pickle":
-        path = releases.write_pickle(tmp_path / "a.pickle.pbz2", {"meta_archs": Calls()})
-    else:
-        path = releases.save(tmp_path / "a.pth", {"meta_archs": Calls()}, as_zip=form == "zip")
-    assert ".print: this file may hold plain data only" in refused(benchmarks.convert, path)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("{", "not readable as JSON, or truncated ("),
-        ("[]", "not NAS-Bench-Suite-Zero's layout: no record with arch and val_accuracy"),
-        ('{"cifar10": {"(0, 0, 0, 0, 0, 0)": {"synflow": 1}}}', "not NAS-Bench-Suite-Zero's layout: "),
-        ('{"cifar10": {"(0,0,0,0,0,0)": {"val_accuracy": "x"}}}', "cifar10 entry 1: accuracy is 'x', expected a finite "),
-        ('{"cifar10": {"(0,0,0,0,0,9)": {"val_accuracy": 1}}}', "cifar10 entry 1: NAS-Bench-201 tuple (0, 0, 0, 0, 0, 9)"),
-        ('{"cifar10": {"(0,0,0,0,0,0)": {"val_accuracy": 1}, "a": {}}}', "cifar10 entry 2 holds no val_accuracy"),
-        ('{"cifar10": {"(0,0,0,0,0,0)": {"val_accuracy": 1, "arch": "b"}}}', "entry 1 is of (0,0,0,0,0,0) but its arch is b"),
-    ],
-)
-def test_a_json_that_is_wrong(tmp_path: Path, content: str, expected: str) -> None:
-    path = tmp_path / "zc_nasbench201.json"
-    path.write_text(content)
-    text = refused(benchmarks.load, path)
-    assert text.startswith(f"{path}: ")
-    assert expected in text
-
-
-def test_a_pickle_that_is_no_pth(tmp_path: Path) -> None:
-    path = tmp_path / "a.pth"
-    path.write_bytes(pickle.dumps(5, 2) + pickle.dumps(6, 2))
-    assert refused(benchmarks.convert, path) == f"{path}: a pickle, but not one that torch.save wrote"

@@ -76,7 +76,8 @@ def test_an_unknown_file_suggests_near_ones() -> None:
     with pytest.raises(UsageError) as caught:
         locate("nats_bnech.csv")
     assert str(caught.value) == (
-        "unknown benchmark file 'nats_bnech.csv': did you mean nats_bench.csv? (`ssnr list` shows all)"
+        "unknown benchmark file 'nats_bnech.csv': did you mean nats_bench.csv or zc_nasbench101.json? "
+        "(`ssnr list` shows all)"
     )
 
 

@@ -131,8 +131,9 @@ def test_naslib_joins_the_members_of_one_data_set_in_order(tmp_path: Path) -> No
 
 def test_naslib_without_the_data_set(tmp_path: Path) -> None:
     path = naslib(tmp_path, cifar10_0=[record(0, 91.0)])
-    assert (
-        message(tables.read_naslib, path, "cifar100") == f"{path}: no member benchmark--nasbench201--cifar100--N.json"
+    assert message(tables.read_naslib, path, "cifar100") == (
+        f"{path}: no member benchmark--nasbench201--cifar100--N.json: a benchmark file of another task, "
+        f"it holds nasbench201 cifar10"
     )
 
 
@@ -310,7 +311,7 @@ def test_a_users_table_that_is_wrong(tmp_path: Path, text: str, expected: str) -
 def test_the_family_can_be_named(tmp_path: Path) -> None:
     path = user(tmp_path, "arch,acc\n0,1\n")
     assert tables.read_user(path, family="nasbench201")[0] == "nasbench201"
-    with pytest.raises(UsageError, match="unknown space 'nasbench102': did you mean nasbench201"):
+    with pytest.raises(UsageError, match="unknown space 'nasbench102': did you mean nasbench101 or nasbench201"):
         tables.read_user(path, family="nasbench102")
 
 

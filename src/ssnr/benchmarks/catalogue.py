@@ -36,7 +36,7 @@ class Benchmark(Facts):
 
 
 _TABLE_SUFFIXES = {".csv", ".tsv", ".parquet"}
-_OFFICIAL_SUFFIXES = {".pth", ".pt", ".pbz2", ".json", ".sqlite"}
+_OFFICIAL_SUFFIXES = {".pth", ".pbz2", ".json", ".sqlite"}
 
 
 def names() -> tuple[str, ...]:
@@ -247,7 +247,7 @@ def _select(
             raise _no_budget(path, found, str(epochs))
         found = matching
     if len({facts.name for facts in found}) > 1:
-        best = min(found, key=_preference)
+        best = min(found, key=lambda facts: (_preference(facts), facts.dataset))
         example = "/".join(filter(None, (best.dataset, best.split)))
         raise UsageError(f"{path}: holds {held}: say which as the source, such as {example}")
     return every.index(min(found, key=_preference))

@@ -79,7 +79,7 @@ def _read(path: Path, tick: Tick) -> Release:
         with pickles.one_line(path), bz2.open(path) as file:
             root = streaming.read(file, path, _GLOBALS, _prune)  # type: ignore[arg-type]  # a BZ2File is binary enough
         return _cells(path, "nats", root)
-    if path.suffix in {".pth", ".pt"}:
+    if path.suffix == ".pth":
         root = torchfiles.load(path, lambda file: _told(file, tick))
         if isinstance(root, Mapping) and "arch2infos" in root:
             return _cells(path, "nasbench201", root)
