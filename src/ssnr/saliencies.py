@@ -83,7 +83,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     x = _ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
     weights = model.weights(dtype, torch.abs)
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
-    _set_mode(model, "train" if model.recipe.norms == "none" else "eval")
+    # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
+    _set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
     with torch.enable_grad(), linear(model.net, model.recipe.norms):
         outputs = outputs_of(model.call(weights, x))
         R = torch.stack([out.sum() for out in outputs]).sum()

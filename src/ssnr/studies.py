@@ -127,7 +127,8 @@ def study(
     if not isinstance(store, Store):
         with Store(store, create=False) as opened:
             return study(opened, benchmark, proxies, recipe=recipe, seed=seed, data=data, ci=ci)
-    notes: list[str] = []
+    note = getattr(benchmark, "note", "")
+    notes: list[str] = [f"{benchmark.name}: {note}"] if note else []
     space = choose_space(store, benchmark, notes)
     groups = choose_groups(store, space, recipe, seed, data, notes)
     asked = choose_proxies(store, space, groups, proxies, notes)
