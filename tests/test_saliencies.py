@@ -399,3 +399,59 @@ def test_a_saliency_and_a_proxy_of_ones_own_work_at_once():
     finally:
         SALIENCIES.remove("twice_magnitude")
         PLAIN.remove("answer")
+
+
+def test_a_network_may_change_its_input_in_place():
+    def net(inplace: bool) -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(2, 3), nn.ReLU(inplace=inplace), nn.Linear(3, 2))
+
+    names = ["synflow", "snip", "grasp", "fisher"]
+    assert ssnr.score(net(True), golden_batch(), names) == ssnr.score(net(False), golden_batch(), names)
+
+
+def test_a_network_whose_output_never_touches_the_input_is_dead_to_every_saliency():
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p, self.b = nn.Parameter(torch.ones(2)), nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.b(self.p.expand(x.shape[0], 2))
+            return out
+
+    scores = ssnr.score(Constant(), golden_batch(), ["synflow/layerwise_ssnr", "snip", "grasp", "fisher", "grad_norm"])
+    assert {(*s[:2], s.status) for s in scores.values()} == {(0.0, None, "dead")}
+
+
+def test_fisher_of_grouped_and_transposed_convolutions_repeats_the_channel_over_its_weights():
+    for layer in (nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3)):
+        torch.manual_seed(0)
+        head = nn.Linear(6, 2)
+        x, y = torch.randn(3, 4, 5, 5), torch.tensor([0, 1, 0])
+        a = layer.double()(x.double()).detach().requires_grad_()
+        F.cross_entropy(head.double()(a.mean((2, 3))), y).backward()
+        delta = 0.5 * (a * a.grad).sum((2, 3)).square().mean(0).detach()
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        found = ssnr.saliency(nn.Sequential(layer, pool, head), "fisher", (x, y))["0.weight"]
+        assert float(found.sum()) == pytest.approx(float(delta.sum()) * layer.weight.numel() / 6, rel=1e-12)
+        if isinstance(layer, nn.Conv2d):
+            assert torch.allclose(found[:, 0, 0, 0], delta, rtol=1e-12)
+        elif layer.groups == 2:  # inputs 0, 1 feed outputs 0 … 2, inputs 2, 3 feed 3 … 5
+            assert torch.allclose(found[[0, 2], :, 0, 0].flatten(), delta, rtol=1e-12)
+
+
+def test_rounding_dust_behind_a_kept_batch_norm_is_dead():
+    """An unpadded convolution makes the ones input constant, and batch norm in train mode erases a constant."""
+    conv, norm, head = nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Linear(8, 1, bias=False)
+    with torch.no_grad():
+        conv.weight.copy_(torch.arange(1, 19).reshape(2, 1, 3, 3) / 10)
+        head.weight.copy_(torch.arange(1, 9).reshape(1, 8) / 10)
+    net = nn.Sequential(conv, norm, nn.ReLU(), nn.Flatten(), head)
+    bypassed = ssnr.score(net, input_shape=(1, 4, 4), proxies=["synflow", "synflow/layerwise_ssnr"])
+    assert bypassed["synflow"].value == pytest.approx(74.52, rel=1e-6)
+    assert bypassed["synflow/layerwise_ssnr"].value == pytest.approx(32.68191, rel=1e-6)
+    kept = ssnr.score(net, input_shape=(1, 4, 4), proxies=["synflow"], recipe="seed(norms=none,mode=eval)")["synflow"]
+    assert kept.value == pytest.approx(74.51963, rel=1e-6)
+    dust = ssnr.score(net, input_shape=(1, 4, 4), recipe="seed(norms=none,mode=train)")["synflow/layerwise_ssnr"]
+    assert (dust.value, dust.status) == (0.0, "dead")

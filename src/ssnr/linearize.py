@@ -35,8 +35,16 @@ _DROPOUT: frozenset[Callable[..., Any]] = frozenset(
 )
 
 
+# A sum of some thousand terms is off by fewer roundings than this.
+_ROUNDING = 64
+
+
 class Bypass(TorchFunctionMode):
-    """Answers calls of the given functions with their input."""
+    """Answers calls of the given functions with their input.
+
+    A batch norm that is kept and uses batch statistics turns a constant channel into its bias; what rounding leaves of
+    x − mean there is dust, which any scale-free score would take for a signal. Such channels are made exactly constant.
+    """
 
     def __init__(self, functions: frozenset[Callable[..., Any]]) -> None:
         super().__init__()
@@ -45,7 +53,23 @@ class Bypass(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.functions:
             return args[0] if args else kwargs["input"]
+        if func is F.batch_norm and _uses_batch_statistics(args, kwargs or {}) and args:
+            args = (_without_dust(args[0]), *args[1:])
         return func(*args, **kwargs) if kwargs else func(*args)
+
+
+def _uses_batch_statistics(args: Any, kwargs: Any) -> bool:
+    return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
+
+
+def _without_dust(x: torch.Tensor) -> torch.Tensor:
+    """Channels whose spread is rounding, replaced by their mean, which has no gradient."""
+    over = [d for d in range(x.dim()) if d != 1]
+    with torch.no_grad():
+        mean = x.mean(over, keepdim=True)
+        spread = (x - mean).abs().amax(over, keepdim=True)
+        dust = spread <= _ROUNDING * torch.finfo(x.dtype).eps * x.abs().amax(over, keepdim=True)
+    return torch.where(dust, mean, x) if bool(dust.any()) else x
 
 
 @contextmanager

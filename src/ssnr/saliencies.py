@@ -80,17 +80,18 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     """
     dtype = getattr(torch, model.recipe.synflow_dtype)
     device = next(iter(model.scored.values())).device
-    x = _ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
+    leaf = _ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
     weights = model.weights(dtype, torch.abs)
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
     _set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
     with torch.enable_grad(), linear(model.net, model.recipe.norms):
-        outputs = outputs_of(model.call(weights, x))
+        # A copy, because a network may change its input in place, which a leaf does not allow.
+        outputs = outputs_of(model.call(weights, leaf.clone()))
         R = torch.stack([out.sum() for out in outputs]).sum()
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True)
-    *gradients, flow = torch.autograd.grad(R, [*leaves.values(), x], allow_unused=True)
+    *gradients, flow = torch.autograd.grad(R, [*leaves.values(), leaf], allow_unused=True)
     products = [None if s is None else s.abs() for s in _products(list(leaves.values()), list(gradients))]
     dead = flow is None or not bool(flow.any())
     return Signal(_spread(model, dict(zip(leaves, products, strict=True))), dead)
@@ -135,12 +136,14 @@ def gradient_saliencies(
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     capture = _Channels(leaves) if "fisher" in names else None
     _set_mode(model, model.recipe.mode)
+    inputs, sources = _followed(_moved(batch.inputs, device, dtype))
     with torch.enable_grad(), without_dropout() if model.recipe.dropout == "off" else nullcontext():
         with capture or nullcontext():
-            output = model.call(weights, _moved(batch.inputs, device, dtype))
+            output = model.call(weights, inputs)
         value = _loss(output, batch.targets, device, dtype, loss, model.recipe.temperature)
     if not value.requires_grad:
         return {name: Signal(dict.fromkeys(model.scored), dead=True) for name in names}
+    dead = bool(sources) and not _reaches(value, sources)
     second = "grasp" in names
     probes = capture.probes if capture else []
     gradients = _grad(value, [*leaves.values(), *probes], create_graph=second)
@@ -149,7 +152,7 @@ def gradient_saliencies(
     theta = [leaf.detach() for leaf in leaves.values()]
 
     def signal(tensors: list[Tensor | None]) -> Signal:
-        return Signal(_spread(model, dict(zip(leaves, tensors, strict=True))))
+        return Signal(_spread(model, dict(zip(leaves, tensors, strict=True))), dead)
 
     found: dict[str, Signal] = {}
     if "plain" in names:
@@ -285,10 +288,10 @@ class _Channels(TorchFunctionMode):
                 continue
             gate, axis = gates[name]
             delta = 0.5 * gate.square().mean(0)
-            shape = [1] * leaf.dim()
-            shape[axis] = -1
-            repeats = leaf.shape[axis] // delta.numel() if axis == 0 else 1
-            found.append(delta.repeat(repeats).reshape(shape).expand(leaf.shape) if delta.numel() else None)
+            if axis == 1:  # transposed: (inputs, outputs of the group, …), inputs of a group one after the other
+                groups = delta.numel() // leaf.shape[1]
+                delta = delta.reshape(groups, 1, -1).expand(-1, leaf.shape[0] // groups, -1).flatten(0, 1)
+            found.append(delta.reshape(*delta.shape, *[1] * (leaf.dim() - delta.dim())).expand(leaf.shape))
         return found
 
 
@@ -313,12 +316,48 @@ def _set_mode(model: Model, mode: str) -> None:
         model.net.train(mode == "train")
 
 
+def _followed(inputs: Any) -> tuple[Any, list[Tensor]]:
+    """The inputs as copies of leaves, and the leaves: a copy may be changed in place, a leaf can be looked for."""
+    sources: list[Tensor] = []
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            sources.append(value.detach().requires_grad_())
+            return sources[-1].clone()
+        return _mapped(copy, value)
+
+    with torch.enable_grad():
+        return copy(inputs), sources
+
+
+def _reaches(value: Tensor, sources: list[Tensor]) -> bool:
+    """Whether any source is in the graph behind a value, whatever its gradient."""
+    wanted = {id(source) for source in sources}
+    todo, seen = [value.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if id(getattr(node, "variable", None)) in wanted:
+            return True
+        todo += [before for before, _ in node.next_functions]
+    return False
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """A nest of tuples, lists and mappings with `function` applied to its entries; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {key: function(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(function, value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(function, value))
+    return value
+
+
 def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Tensors of a nest on the device, floating ones in `dtype`."""
     if isinstance(value, Tensor):
         return value.to(device, dtype if value.is_floating_point() else None)
-    if isinstance(value, Mapping):
-        return {key: _moved(item, device, dtype) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(_moved(item, device, dtype) for item in value)
-    return value
+    return _mapped(lambda item: _moved(item, device, dtype), value)
