@@ -63,7 +63,9 @@ def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> in
 class _BiasAdds(TorchFunctionMode):
     """One addition per output element of every convolution and linear layer that has a bias."""
 
-    _FUNCTIONS = frozenset((F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d))
+    _FUNCTIONS = frozenset(
+        (F.linear, *(getattr(F, f"conv{kind}{n}d") for kind in ("", "_transpose") for n in (1, 2, 3)))
+    )
 
     def __init__(self) -> None:
         super().__init__()

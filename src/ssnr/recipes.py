@@ -88,6 +88,7 @@ RECIPES: dict[str, Recipe] = {
         mode="train",
         dropout="on",
         log="ln",
+        variant="naslib",
     ),
     "alethiometer": Recipe(
         "alethiometer",

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from spaces.contract import SpaceContract, naslib_flops, outputs, published
 from ssnr._errors import UsageError
@@ -150,8 +151,8 @@ def test_closed_forms():
             ops = parse_ops(space.sample(rng))
             wide, narrow = ops.count("nor_conv_3x3"), ops.count("nor_conv_1x1")
             assert space.counts(ops).params == base + 243_040 * wide + 28_000 * narrow
-            with_bias = space.counts(ops, variant="zero-cost-nas").params
-            assert with_bias == base + 242_480 * wide + 27_440 * narrow
+            # Every edge holds both convolutions there, with a bias instead of the norm's affine.
+            assert space.counts(ops, variant="zero-cost-nas").params == base + 6 * (242_480 + 27_440)
 
 
 def test_counts_of_the_other_data_sets():
@@ -201,6 +202,21 @@ def test_the_variant_of_zero_cost_nas():
     net = SPACE.build(ALL_3X3, variant="zero-cost-nas")
     conv, norm = net.cells[0]._modules["0_1"][1:]
     assert conv.bias is not None and not norm.affine and norm.running_mean is None
+    assert sum(p.numel() for p in net.parameters()) == 1_692_826
+    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules()) == 188
+
+
+def test_zero_cost_nas_counts_the_idle_weights_as_zeros():
+    import ssnr
+
+    arch = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+    proxies = ["synflow/sum", "synflow/ssnr"]
+    net = SPACE.build(arch, variant="zero-cost-nas")
+    theirs, ours = (ssnr.score(net, input_shape=(3, 32, 32), proxies=proxies, recipe=f"zero-cost-nas(idle={idle})")
+                    for idle in ("zeros", "exclude"))  # fmt: skip
+    assert theirs["synflow/sum"].value == pytest.approx(ours["synflow/sum"].value, rel=1e-9)
+    assert theirs["synflow/ssnr"].value > ours["synflow/ssnr"].value
+    assert sum(layer.flag == "unused" for layer in theirs["synflow/sum"].layers) == 180 - 15
 
 
 def test_names_are_checked():

@@ -38,14 +38,13 @@ def conv(
 ) -> Tally:
     """A convolution and the affine norm behind it.
 
-    `pixels` are those of the output; of the input where the convolution is `transposed`, whose bias `ssnr.counts` does
-    not count.
+    `pixels` are those of the output; of the input where the convolution is `transposed` and doubles height and width.
 
     >>> conv(3, 16, 3, 32 * 32)
     Tally(params=464, flops=442368, weights=432, layers=1)
     """
     weights = kernel * kernel * channels_in * channels_out // groups
-    added = channels_out * pixels if bias and not transposed else 0
+    added = channels_out * pixels * (4 if transposed else 1) if bias else 0
     extra = (channels_out if bias else 0) + (2 * channels_out if norm else 0)
     return Tally(weights + extra, weights * pixels + added, weights, 1)
 

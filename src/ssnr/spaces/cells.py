@@ -106,6 +106,8 @@ class Cell(nn.Module):
         nodes: their number.
         channels: of the output.
         stride: of the operations that leave node 0.
+
+    What a cell holds and never runs is in a child named `spare`.
     """
 
     def __init__(
@@ -152,6 +154,9 @@ def cell_layers(blocks: Iterable[nn.Module], edges: Sequence[Edge]) -> tuple[lis
         for edge in edges:
             drawn += block.layers(edge)
         idle += [layer for edge, _ in block.edges if edge not in edges for layer in block.layers(edge)]
+        idle += [
+            m for spare in (block._modules.get("spare"),) if spare for m in spare.modules() if isinstance(m, Layer)
+        ]
     return drawn, idle
 
 

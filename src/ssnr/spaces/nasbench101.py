@@ -49,6 +49,7 @@ class NasBench101(Space):
     """
 
     family = "nasbench101"
+    variants = ("default", "naslib")  # NASLib scored the benchmark's own network
 
     def __init__(self, dataset: str = "cifar10") -> None:
         if dataset.lower() != "cifar10":
@@ -129,7 +130,7 @@ class NasBench101(Space):
         Args:
             arch: any form that `parse` takes.
             seed: of the weights; None takes torch's global generator.
-            variant: only `default`.
+            variant: `naslib` is the same network.
             init: `fan_out` is what the published proxies' builders do: convolutions N(0, 2/fan_out), the linear layer
                 N(0, 0.01²), its bias zero; `torch` is PyTorch's default.
         """

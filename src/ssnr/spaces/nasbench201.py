@@ -55,7 +55,7 @@ class NasBench201(Space):
     """
 
     family = "nasbench201"
-    variants = ("default", "zero-cost-nas")
+    variants = ("default", "naslib", "zero-cost-nas")  # NASLib's network is the benchmark's own
 
     def __init__(self, dataset: str = "cifar10") -> None:
         if dataset.lower() not in DATASETS:
@@ -124,15 +124,16 @@ class NasBench201(Space):
         per_unit = CELLS_PER_STAGE * sum(c * c for c in WIDTHS)
         per_unit_flops = CELLS_PER_STAGE * sum(c * c * n for c, n in zip(WIDTHS, pixels, strict=True))
         # What a convolution has beside its weights: a norm's two numbers a channel, or a bias, which also costs flops.
-        plain = variant == "default"
+        plain = variant != "zero-cost-nas"
         affine = CELLS_PER_STAGE * sum(WIDTHS) * (2 if plain else 1)
         bias_flops = 0 if plain else CELLS_PER_STAGE * sum(c * n for c, n in zip(WIDTHS, pixels, strict=True))
         convs = [op for op in ops if op in _CONV_WEIGHTS]
+        held = convs if plain else [op for op in _CONV_WEIGHTS for _ in EDGES]
         units = sum(_CONV_WEIGHTS[op] for op in convs)
         live = live_edges(ops)
         used = [ops[edge] for edge in live if ops[edge] in _CONV_WEIGHTS]
         return Counts(
-            params=fixed + norms + classes + units * per_unit + len(convs) * affine,
+            params=fixed + norms + classes + sum(map(_CONV_WEIGHTS.__getitem__, held)) * per_unit + len(held) * affine,
             flops=fixed_flops + units * per_unit_flops + len(convs) * bias_flops,
             reachable_params=fixed + sum(_CONV_WEIGHTS[op] for op in used) * per_unit if live else 0,
             layers=(8 + len(used) * CELLS_PER_STAGE * len(WIDTHS)) if live else 0,
@@ -142,7 +143,8 @@ class NasBench201(Space):
         """The benchmark's network with PyTorch's default initialisation, U(−1/√fan_in, 1/√fan_in).
 
         Cells that are the same network get the same weights (`twin`). The variant `zero-cost-nas` is the network of
-        Abdelfattah et al. (2021): convolutions with bias, norms without affine and running statistics in the cells.
+        Abdelfattah et al. (2021): convolutions with bias, norms without affine and running statistics in the cells, and
+        on every edge also the convolutions that the cell does not use.
         """
         from ssnr.spaces import cells, nasbench201_net
 

@@ -52,14 +52,18 @@ class CellNetwork(nn.Module):
         super().__init__()
         used = [(edge, op) for edge, op in zip(edges, ops, strict=True) if op != "none"]
         nodes = max(target for _, target in edges) + 1
-        reduction_norm = nn.BatchNorm2d if variant == "default" else FixedBatchNorm2d
+        plain = variant != "zero-cost-nas"
+        reduction_norm = nn.BatchNorm2d if plain else FixedBatchNorm2d
         self.stem = nn.Sequential(Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]))
         body: list[nn.Module] = []
         for stage, width in enumerate(widths):
             if stage:
                 body.append(Reduction(widths[stage - 1], reduction_norm))
             for _ in range(cells_per_stage):
-                body.append(Cell({edge: operation(op, width, variant) for edge, op in used}, nodes, width))
+                cell = Cell({edge: operation(op, width, variant) for edge, op in used}, nodes, width)
+                if not plain:
+                    cell.add_module("spare", _spare(ops, edges, width, variant))
+                body.append(cell)
         self.cells = nn.Sequential(*body)
         self.lastact = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True))
         self.classifier = Linear(widths[-1], num_classes)
@@ -77,9 +81,21 @@ def operation(op: str, channels: int, variant: str) -> nn.Module | None:
         return None
     if op == "avg_pool_3x3":
         return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    plain = variant == "default"
+    plain = variant != "zero-cost-nas"
     kernel = 3 if op == "nor_conv_3x3" else 1
     return relu_conv_norm(channels, channels, kernel, bias=not plain, affine=plain, running=plain)
+
+
+def _spare(ops: Sequence[str], edges: Sequence[Edge], channels: int, variant: str) -> nn.ModuleDict:
+    """The convolutions that zero-cost-nas makes on every edge and does not run."""
+    unused = [
+        (f"{source}_{target}_{op}", op)
+        for (source, target), chosen in zip(edges, ops, strict=True)
+        for op in ("nor_conv_3x3", "nor_conv_1x1")
+        if op != chosen
+    ]
+    made = {name: operation(op, channels, variant) for name, op in unused}
+    return nn.ModuleDict({name: module for name, module in made.items() if module is not None})
 
 
 def initialise(net: CellNetwork, order: Sequence[Edge], rng: np.random.Generator) -> None:
