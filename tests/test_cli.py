@@ -122,6 +122,7 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["score", "nasbench201:0", "-p", "snip", "--batch-size", "0"], 2, "batch size 0: expected at least 1"),
         (["sweep", "nasbench20"], 2, "unknown space 'nasbench20': did you mean nasbench201"),
         (["sweep", "nasbench201", "--archs", "20000"], 2, "cannot draw 20,000 distinct ones"),
+        (["sweep", "darts"], 2, "darts has 1,076,746,950,455,072,400 architectures: draw a number with --archs N"),
         (["sweep", "nasbench201", "--archs", "no.txt"], 2, "--archs 'no.txt': expected all, a number, or a file"),
         (["sweep", "nasbench201", "--archs", "bad.txt"], 2, "bad.txt, line 2: NAS-Bench-201 cell 'oops': 1 nodes"),
         (["sweep", "nasbench201", "--archs", "1", "--store", "no/s.sqlite"], 1, "cannot create no/s.sqlite: there"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssnr.data import Batch
     from ssnr.spaces import Space
 
+MOST = 1_000_000  # architectures that `--archs all` takes for meant
 HEADLINE = ("synflow/layerwise_ssnr",)
 FIGURE_2 = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
 
@@ -178,6 +179,10 @@ def _architectures(space: Space, text: str, seed: int) -> list[str]:
     import numpy as np
 
     if text == "all":
+        if len(space) > MOST:
+            raise UsageError(
+                f"{space.name} has {len(space):,} architectures: draw a number with --archs N, or name a file"
+            )
         return list(space.all())
     if text.lstrip("-").isdigit():
         return space.sample_many(int(text), np.random.default_rng(seed))
