@@ -349,3 +349,12 @@ def test_what_reads_idle_weights_is_looked_up_by_architecture_not_by_network(tmp
     found = study(path, known, ["synflow", "magnitude"], ci=False)
     assert row(found, "synflow")["note"] == "constant"
     assert row(found, "magnitude")["kendall"] == 1.0
+
+
+def test_a_benchmark_can_be_named(store, tmp_path):
+    (tmp_path / "mine.csv").write_text("architecture,accuracy\n0,50\n1,60\n2,70\n")
+    from ssnr.spaces import get_space
+
+    space = get_space("nasbench201")
+    fill(store, {space.parse(n): float(n + 1) for n in range(3)}, group(space="nasbench201"))
+    assert row(study(store, str(tmp_path / "mine.csv"), ["synflow"], ci=False), "synflow")["kendall"] == 1.0

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssnr import _tables, stats
+from ssnr import _tables, benchmarks, stats
 from ssnr._errors import UsageError
 from ssnr._selection import BenchmarkTable, choose_groups, choose_proxies, choose_space, describe_metric
 from ssnr.proxies import CONTROLS, Proxy, Score, evaluate, failed, twins_share
@@ -100,7 +100,7 @@ class Study:
 
 def study(
     store: Store | str | Path,
-    benchmark: BenchmarkTable,
+    benchmark: BenchmarkTable | str,
     proxies: Iterable[str | Proxy] | None = None,
     *,
     recipe: str | Recipe | None = None,
@@ -112,7 +112,7 @@ def study(
 
     Args:
         store: an open store or the path of one.
-        benchmark: accuracies by architecture string.
+        benchmark: accuracies by architecture string, or the name of a benchmark.
         proxies: which; by default every measured saliency and its magnitude as sum, ssnr and layerwise_ssnr. Controls
             are always there, on the same architectures.
         recipe: only results of this recipe.
@@ -124,6 +124,8 @@ def study(
         UsageError: nothing of the benchmark's family, or nothing of what was asked for, is in the store.
         StoreError: the store cannot be read.
     """
+    if isinstance(benchmark, str):
+        benchmark = benchmarks.load(benchmark)
     if not isinstance(store, Store):
         with Store(store, create=False) as opened:
             return study(opened, benchmark, proxies, recipe=recipe, seed=seed, data=data, ci=ci)
