@@ -455,3 +455,17 @@ def test_rounding_dust_behind_a_kept_batch_norm_is_dead():
     assert kept.value == pytest.approx(74.51963, rel=1e-6)
     dust = ssnr.score(net, input_shape=(1, 4, 4), recipe="seed(norms=none,mode=train)")["synflow/layerwise_ssnr"]
     assert (dust.value, dust.status) == (0.0, "dead")
+
+
+def test_weights_that_are_added_have_one_gradient_between_them():
+    class Added(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.u = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+            self.v = nn.Parameter(torch.tensor([[5.0, 6.0], [7.0, 8.0]]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ (self.u + self.v)
+
+    found = ssnr.saliency(Added(), "synflow", input_shape=(2,))
+    assert {name: t.flatten().tolist() for name, t in found.items()} == {"u": [1, 2, 3, 4], "v": [5, 6, 7, 8]}

@@ -92,8 +92,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True)
     *gradients, flow = torch.autograd.grad(R, [*leaves.values(), leaf], allow_unused=True)
-    with torch.no_grad():  # into the gradients' own memory: nobody else has them
-        products = [None if g is None else g.mul_(w).abs_() for w, g in zip(leaves.values(), gradients, strict=True)]
+    # Not in place: two weights that are added have one gradient tensor between them.
+    products = [None if s is None else s.abs_() for s in _products(list(leaves.values()), list(gradients))]
     dead = flow is None or not bool(flow.any())
     return Signal(_spread(model, dict(zip(leaves, products, strict=True))), dead)
 
