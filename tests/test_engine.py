@@ -230,3 +230,34 @@ def test_the_memory_of_a_sweep_does_not_grow_with_the_number_of_architectures(tm
 def test_wrong_calls_say_what_was_expected(tmp_path, options, said):
     with pytest.raises(ssnr.UsageError, match=said):
         sweep(tmp_path / "s.sqlite", **options)
+
+
+def test_a_shared_initialisation_scores_the_networks_of_one_supernet(tmp_path):
+    from ssnr.supernet import Supernet
+
+    found = sweep(tmp_path / "s.sqlite", recipe="seed(init=shared,synflow_dtype=float32)")
+    net = Supernet(SPACE)
+    for arch in ARCHS:
+        alone = ssnr.score(net.network(SPACE.twin(arch)), batch(), PROXIES, input_shape=SPACE.input_shape)
+        for proxy in ("synflow/sum", "synflow/layerwise_ssnr", "snip/layerwise_ssnr"):
+            assert found[arch][proxy].value == pytest.approx(alone[proxy].value, rel=1e-5), (arch, proxy)
+
+
+def test_a_shared_sweep_depends_on_workers_and_order_by_float32_rounding_only(tmp_path):
+    recipe = "seed(init=shared,synflow_dtype=float32)"
+    first = sweep(tmp_path / "a.sqlite", proxies=["synflow/layerwise_ssnr"], recipe=recipe)
+    second = sweep(tmp_path / "b.sqlite", ARCHS[::-1], ["synflow/layerwise_ssnr"], recipe=recipe, workers=2)
+    for arch in ARCHS:
+        assert first[arch]["synflow/layerwise_ssnr"].value == pytest.approx(
+            second[arch]["synflow/layerwise_ssnr"].value, rel=1e-6
+        )
+
+
+def test_shared_and_independent_rows_live_side_by_side(tmp_path, reference):
+    path = tmp_path / "s.sqlite"
+    sweep(path, proxies=["synflow"], recipe="seed(init=shared,synflow_dtype=float32)")
+    assert sweep(path) == reference
+    with Store(path) as store:
+        assert {group.recipe for group in store.groups() if group.measured == "synflow"} == {
+            "seed", "seed(synflow_dtype=float32,init=shared)"
+        }  # fmt: skip

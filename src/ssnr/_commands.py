@@ -13,7 +13,7 @@ from ssnr._errors import Interrupted, SsnrError, UsageError
 from ssnr._registry import unknown
 from ssnr._version import SCORING_VERSION, __version__
 from ssnr.proxies import Proxy, Score, parse_proxies
-from ssnr.recipes import Recipe, get_recipe, with_option
+from ssnr.recipes import Recipe, get_recipe, shared, with_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,12 +119,12 @@ def _layer_table(title: str, s: Score) -> Table:
 
 def sweep(
     name: str, proxies: list[str] | None, *, archs: str, store: Path, workers: int | None, seed: int, data: str | None,
-    batch_size: int, recipe: str, dtype: str | None, executor: str, as_json: bool,
+    batch_size: int, recipe: str, dtype: str | None, init: str, executor: str, as_json: bool,
 ) -> None:  # fmt: skip
     """`ssnr sweep`: lay out, score what is missing, say what is kept."""
     from ssnr.spaces import get_space
 
-    parsed, chosen, space = parse_proxies(proxies or HEADLINE), _recipe(recipe, dtype), get_space(name)
+    parsed, chosen, space = parse_proxies(proxies or HEADLINE), _recipe(recipe, dtype, init), get_space(name)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: expected at least 1")
     chosen_archs = _architectures(space, archs, seed)
@@ -230,7 +230,7 @@ def correlate(
 
 def reproduce(
     what: str, *, out: Path, store: Path | None, source: str | None, workers: int | None, seed: int, as_json: bool,
-    saliencies: list[str] | None, columns: list[str] | None, seeds: int, dtype: str | None,
+    saliencies: list[str] | None, columns: list[str] | None, seeds: int, dtype: str | None, init: str,
 ) -> None:  # fmt: skip
     """`ssnr reproduce`: sweep what is missing, then picture and table."""
     if what not in ("fig2", "table1"):
@@ -240,7 +240,8 @@ def reproduce(
     except OSError as error:
         raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
     if what == "table1":
-        _table1(out, store or out / "table1.sqlite", saliencies or ["synflow"], columns, workers, seeds, dtype, as_json)
+        path, recipe = store or out / "table1.sqlite", _recipe("seed", dtype, init)
+        _table1(out, path, saliencies or ["synflow"], columns, workers, seeds, recipe, as_json)
         return
     from ssnr import benchmarks
     from ssnr.reproduce import fig2
@@ -249,9 +250,10 @@ def reproduce(
 
     table = benchmarks.load("nasbench201/cifar10", source)
     path, space = store or out / "nasbench201.sqlite", get_space("nasbench201")
-    _sweep(space, list(space.all()), parse_proxies(FIGURE_2), path, workers, seed, None, get_recipe("seed"))
+    recipe = _recipe("seed", dtype, init)
+    _sweep(space, list(space.all()), parse_proxies(FIGURE_2), path, workers, seed, None, recipe)
     with Store(path, create=False) as opened, terminal.status("correlating and drawing"):
-        result = fig2(opened, table, out)
+        result = fig2(opened, table, out, recipe=recipe, seed=seed)
     if as_json:
         terminal.print_json(result.to_json())
         return
@@ -262,7 +264,7 @@ def reproduce(
 
 def _table1(
     out: Path, path: Path, saliencies: list[str], keys: list[str] | None, workers: int | None, seeds: int,
-    dtype: str | None, as_json: bool,
+    recipe: Recipe, as_json: bool,
 ) -> None:  # fmt: skip
     """Sweep each space that table 1 needs, for each seed, then put the table together."""
     from ssnr import table1
@@ -270,7 +272,7 @@ def _table1(
 
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: expected at least 1")
-    chosen, recipe = table1.columns(keys), _recipe("seed", dtype)
+    chosen = table1.columns(keys)
     parsed = parse_proxies(saliencies)
     for proxy in parsed:
         if proxy.saliency is None or "/" in proxy.text:
@@ -311,9 +313,12 @@ def fetch(benchmark: str, *, as_json: bool) -> None:
 # --- helpers --------------------------------------------------------------------------------------------------
 
 
-def _recipe(text: str, dtype: str | None) -> Recipe:
+def _recipe(text: str, dtype: str | None, init: str = "independent") -> Recipe:
     chosen = get_recipe(text)
-    return chosen if dtype is None else with_option(chosen, "dtype", dtype)
+    if dtype is not None:
+        chosen = with_option(chosen, "dtype", dtype)
+    chosen = with_option(chosen, "init", init)
+    return shared(chosen) if init == "shared" else chosen
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

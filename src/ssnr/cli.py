@@ -30,6 +30,13 @@ Dtype = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="float64 or float32 for data-driven passes (shorthand for --recipe 'NAME(dtype=…)')."),
 ]
+Init = Annotated[
+    str,
+    typer.Option(
+        help="independent: every network draws its own weights; shared: all have a supernet's, and synflow is scored "
+        "in batches of many networks, several times faster."
+    ),
+]
 Data = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -102,6 +109,7 @@ def sweep(
     batch_size: BatchSize = 64,
     recipe: RecipeName = "seed",
     dtype: Dtype = None,
+    init: Init = "independent",
     executor: Annotated[str, typer.Option(help="Where workers run: local.")] = "local",
     json: Json = False,
 ) -> None:
@@ -110,7 +118,7 @@ def sweep(
 
     _commands.sweep(
         space, proxy, archs=archs, store=store, workers=workers, seed=seed, data=data, batch_size=batch_size,
-        recipe=recipe, dtype=dtype, executor=executor, as_json=json,
+        recipe=recipe, dtype=dtype, init=init, executor=executor, as_json=json,
     )  # fmt: skip
 
 
@@ -163,6 +171,7 @@ def reproduce(
     ] = None,
     seeds: Annotated[int, typer.Option(help="table1: initialisations to average over, 0 … K−1.")] = 1,
     dtype: Dtype = None,
+    init: Init = "independent",
     workers: Workers = None,
     seed: Annotated[int, typer.Option(help="fig2: of the initialisation.")] = 0,
     json: Json = False,
@@ -172,7 +181,7 @@ def reproduce(
 
     _commands.reproduce(
         what, out=out, store=store, source=source, workers=workers, seed=seed, as_json=json, saliencies=saliency,
-        columns=column, seeds=seeds, dtype=dtype,
+        columns=column, seeds=seeds, dtype=dtype, init=init,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,9 +29,10 @@ from ssnr.store import Architecture, Group, Result, Store
 
 if TYPE_CHECKING:
     from ssnr.data import Batch
+    from ssnr.supernet import Supernet
 
 # Networks a worker scores between two commits: a second or so of work.
-CHUNK, CHUNK_WITH_DATA = 32, 4
+CHUNK, CHUNK_WITH_DATA, CHUNK_SHARED = 32, 4, 256
 
 
 class Row(NamedTuple):
@@ -135,6 +137,8 @@ def plan(
     given = batch_of(batch)
     if chosen.variant not in where.variants:
         raise UsageError(f"recipe {chosen} needs the variant {chosen.variant!r}, which {where.name} does not have")
+    if chosen.init == "shared":
+        _supernet(where, seed, chosen.synflow_dtype)  # refuses a space that has none
     for proxy in parsed:
         if proxy.data and given is None:
             raise UsageError(f"{proxy.text} needs a batch: batch=… or --data")
@@ -176,7 +180,9 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
     if executor != "local":
         raise UsageError(f"executor {executor!r}: this version has local only")
     count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
-    size = CHUNK_WITH_DATA if any(group.data for group in layout.groups.values()) else CHUNK
+    size = CHUNK_SHARED if layout.job.recipe.init == "shared" else CHUNK
+    if any(group.data for group in layout.groups.values()):
+        size = CHUNK_WITH_DATA
     size = max(1, min(size, -(-len(layout.missing) // count)))
     chunks = [layout.missing[i : i + size] for i in range(0, len(layout.missing), size)]
     done = failures = 0
@@ -221,6 +227,8 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
     """Build and measure the networks of a chunk, one after the other."""
     from ssnr.scoring import measure
 
+    if job.recipe.init == "shared":
+        return _score_shared(job, chunk)
     found: Scored = []
     for network, measured in chunk:
         try:
@@ -235,6 +243,32 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
         )  # fmt: skip
         found += list(results.items())
     return found
+
+
+def _score_shared(job: Job, chunk: Chunk) -> Scored:
+    """The networks of a chunk with one supernet's weights: synflow in batches, the rest network by network."""
+    from ssnr.scoring import measure
+
+    net = _supernet(job.space, job.seed, job.recipe.synflow_dtype)
+    together = [network for network, measured in chunk if "synflow" in measured]
+    found: Scored = [("synflow", result) for result in net.results(together)]
+    for network, measured in chunk:
+        rest = [name for name in measured if name != "synflow"]
+        if rest:
+            alone = net.network(network).to(job.device)
+            results = measure(alone, rest, batch=job.batch, input_shape=job.space.input_shape, recipe=job.recipe,
+                              seed=job.seed, network=network)  # fmt: skip
+            found += list(results.items())
+    return found
+
+
+@lru_cache(maxsize=1)
+def _supernet(space: Space, seed: int, dtype: str) -> Supernet:
+    import torch
+
+    from ssnr.supernet import Supernet
+
+    return Supernet(space, seed=seed, dtype=getattr(torch, dtype))
 
 
 def _in_process(job: Job, chunks: Collection[Chunk]) -> Iterator[Scored]:

@@ -25,6 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "degenerate": ("zero", "sum"),
     "idle": ("exclude", "zeros"),
     "log": ("none", "ln"),
+    "init": ("independent", "shared"),
 }
 
 
@@ -47,6 +48,7 @@ class Recipe:
     log: str = "none"  # synflow's sum as it is, or its natural logarithm
     temperature: float = 1.0  # grasp divides the logits by it
     variant: str = "default"  # how a search space builds the network
+    init: str = "independent"  # in a sweep: every network draws its own weights, or all share a supernet's
 
     @property
     def rules(self) -> Rules:
@@ -106,6 +108,11 @@ RECIPES: dict[str, Recipe] = {
 }
 
 _TEXT = re.compile(r"(?P<name>[\w-]+)(?:\((?P<options>.*)\))?")
+
+
+def shared(recipe: Recipe) -> Recipe:
+    """The recipe with a supernet's weights for all networks, in float32, which is what makes it fast."""
+    return replace(recipe, init="shared", synflow_dtype="float32")
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:

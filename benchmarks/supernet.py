@@ -1,0 +1,123 @@
+"""The supernet beside the naive loop and beside `measure` on built networks: ms a network, ratios, peak memory.
+
+    python -m benchmarks.supernet [--space nasbench201] [--archs 1024|all] [--rounds 3] [--json FILE]
+
+Distinct networks of a space (`twin`), synflow with sum, ssnr and layerwise_ssnr, one thread. Each way is timed in a
+process of its own, start-up excluded, its set-up (the supernet's weights, the building of networks) included; the ways
+take turns, and the fastest round counts. The two slow ways score every 16th network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import naive
+from ssnr.aggregate import layerwise_ssnr, ssnr, sum_
+from ssnr.moments import Moments
+from ssnr.scoring import measure
+from ssnr.spaces import Space, get_space
+from ssnr.supernet import Supernet
+
+SHARE = 16
+LIMITED = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def by_supernet(space: Space, archs: list[str]) -> None:
+    for moments in Supernet(space).moments(archs):
+        _aggregates(moments)
+
+
+def by_measure(space: Space, archs: list[str]) -> None:
+    for arch in archs:
+        result = measure(space.build(arch), ["synflow"], input_shape=space.input_shape)["synflow"]
+        assert result.moments is not None
+        _aggregates(result.moments)
+
+
+def by_naive(space: Space, archs: list[str]) -> None:
+    for arch in archs:
+        net = space.build(arch)
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                type(module).__bases__[0].reset_parameters(module)
+        naive.aggregates(naive.synflow(net, space.input_shape))
+
+
+WAYS: dict[str, tuple[Callable[[Space, list[str]], None], int]] = {
+    "supernet": (by_supernet, 1),
+    "measure": (by_measure, SHARE),
+    "naive": (by_naive, SHARE),
+}
+
+
+def _aggregates(moments: Moments) -> None:
+    for aggregate in (sum_, ssnr, layerwise_ssnr):
+        aggregate(moments)
+
+
+def networks(space: Space, count: str) -> list[str]:
+    distinct = list(dict.fromkeys(space.twin(arch) for arch in space.all()))
+    if count == "all":
+        return distinct
+    chosen = np.random.default_rng(0).permutation(len(distinct))[: int(count)]
+    return [distinct[k] for k in chosen]
+
+
+def child(way: str, space: Space, archs: list[str]) -> None:
+    """Run one way and print ms a network and peak MiB."""
+    torch.set_num_threads(1)
+    run, share = WAYS[way]
+    archs = archs[::share]
+    started = time.perf_counter()
+    run(space, archs)
+    milliseconds = (time.perf_counter() - started) / len(archs) * 1e3
+    print(json.dumps([milliseconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="nasbench201")
+    parser.add_argument("--archs", default="1024", help="a number, or all")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    space = get_space(arguments.space)
+    if arguments.way:
+        child(arguments.way, space, networks(space, arguments.archs))
+        return
+    rounds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    for _ in range(arguments.rounds):
+        for way in WAYS:
+            command = [sys.executable, "-m", "benchmarks.supernet", "--way", way]
+            command += ["--space", arguments.space, "--archs", arguments.archs]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=LIMITED)
+            rounds[way].append(json.loads(done.stdout))
+    best = {way: min(found) for way, found in rounds.items()}
+    print(
+        f"{arguments.space}, {arguments.archs} networks\n{'':10}{'ms a network':>14}{'times supernet':>16}{'peak MiB':>10}"
+    )
+    rows = []
+    for way, (milliseconds, peak) in best.items():
+        ratio = milliseconds / best["supernet"][0]
+        rows.append({"way": way, "ms_a_network": milliseconds, "times_supernet": ratio, "peak_mib": peak})
+        print(f"{way:10}{milliseconds:14.2f}{ratio:16.2f}{peak:10.0f}")
+    if arguments.json:
+        result = {"space": arguments.space, "archs": arguments.archs, "rows": rows}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

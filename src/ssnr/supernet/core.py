@@ -1,0 +1,205 @@
+"""The supernet itself: weights, batches, and each architecture's moments under its standalone network's names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssnr._errors import UsageError
+from ssnr.moments import Moments
+from ssnr.spaces import Space, get_space
+from ssnr.spaces.base import derived_rng
+from ssnr.spaces.cells import Draw, fill
+from ssnr.store import Result
+from ssnr.supernet import layouts, steps
+from ssnr.supernet.batch import Batch, Steps, Table, group
+from ssnr.supernet.layouts import ZERO, Choice, Layout
+from ssnr.supernet.steps import Head, Layer, Step
+from ssnr.supernet.survey import Survey, survey
+
+_DEAD = "the output does not depend on the input"
+# What the activations of a batch may take; more samples than this in a batch are no faster.
+_BATCH_BYTES, _BATCH_SIZE = 128 << 20, 64
+
+
+class Place(NamedTuple):
+    """A layer of the supernet as a standalone network sees it."""
+
+    name: str
+    slot: int
+    block: int
+    edge: int | None  # in a block that is not shared
+    numel: int
+
+
+class Supernet:
+    """Every candidate operation of a space once, with weights drawn from (seed, space).
+
+    Args:
+        space: a space or its name; `layouts.LAYOUTS` has the families that have a supernet.
+        seed: of the weights.
+        dtype: of the passes. Layers agree with the standalone network's float64 pass to 1e-5 in float32, 1e-10 in
+            float64.
+
+    Attributes:
+        batch_size: architectures that go through one pass.
+
+    Raises:
+        UsageError: the space has no supernet, or the dtype is another one.
+
+    >>> net = Supernet("nasbench201")
+    >>> (moments,) = net.moments(["|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"])
+    >>> moments.names[:3]
+    ('stem.0.weight', 'cells.0.0_1.1.weight', 'cells.1.0_1.1.weight')
+    """
+
+    def __init__(self, space: str | Space, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        if dtype not in (torch.float32, torch.float64):
+            raise UsageError(f"dtype {dtype}: expected torch.float32 or torch.float64")
+        self.space, self.seed, self.dtype = get_space(space), seed, dtype
+        self._layout = layouts.layout_of(self.space)
+        self._steps: list[Steps] = []
+        self._places: list[dict[tuple[int, str], list[Place]]] = []
+        numbers = self._build()
+        self.batch_size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // (numbers * dtype.itemsize)))
+        # glibc gives large freed blocks back to the system, and gets the next ones page by page, until it has seen a
+        # block of this size come and go.
+        torch.empty(31 << 20, dtype=torch.uint8)
+
+    def moments(self, archs: Sequence[str]) -> list[Moments]:
+        """Synflow's moments of each architecture, its layers in the order of its standalone network's parameters.
+
+        An architecture's numbers do not depend on which others it is scored with, up to rounding.
+        """
+        return [result.moments for result in self.results(archs) if result.moments is not None]
+
+    def results(self, archs: Sequence[str]) -> list[Result]:
+        """What `scoring.measure` says of each architecture: status "ok" or "dead" with its reason, and moments."""
+        parsed = [self.space.parse(arch) for arch in archs]
+        found: dict[str, Result] = {}
+        same: dict[Choice, dict[str, Survey]] = {}  # those that differ only in operations that carry nothing
+        for arch in dict.fromkeys(parsed):
+            choice = self._layout.choice(arch)
+            seen = survey(self._layout.blocks, choice)
+            if seen.dead:
+                found[arch] = Result(arch, "dead", _DEAD, self._moments(arch, seen, None, 0), None, 0.0)
+                continue
+            live = tuple(op if on else ZERO for op, on in zip(choice, seen.live, strict=True))
+            same.setdefault(live, {})[arch] = seen
+        # Neighbours in this order share most of their operations: fewer, larger groups in a batch.
+        order = sorted(same)
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            started = time.perf_counter()
+            table = self._pass(part)
+            seconds = (time.perf_counter() - started) / len(part)
+            for sample, live in enumerate(part):
+                for arch, seen in same[live].items():
+                    found[arch] = Result(arch, "ok", None, self._moments(arch, seen, table, sample), None, seconds)
+        return [found[arch] for arch in parsed]
+
+    def network(self, arch: str) -> nn.Module:
+        """The standalone network of an architecture, with the supernet's weights copied in."""
+        arch = self.space.parse(arch)
+        net, choice = self.space.build(arch, seed=self.seed), self._layout.choice(arch)
+        # Drawn again: the passes need magnitudes only.
+        *weights, bias = _draw(self._layout, self.seed, self.space.name)
+        parameters = dict(net.named_parameters())
+        with torch.no_grad():
+            for place in self._layers(choice):
+                parameters[place.name].copy_(weights[place.slot])
+            parameters[f"{self._layout.head.name}.bias"].copy_(bias)
+        return net
+
+    # --- building -------------------------------------------------------------------------------------------------
+
+    def _build(self) -> int:
+        """Steps and places of every operation; returns the number of activations of one sample."""
+        weights = enumerate(_draw(self._layout, self.seed, self.space.name))
+        shape, numbers = self._layout.image, 0
+        for k, block in enumerate(self._layout.blocks):
+            shapes = [shape] * block.nodes
+            made: dict[tuple[int, str], list[Step]] = {}
+            places: dict[tuple[int, str], list[Place]] = {}
+            for e, edge in enumerate(block.edges):
+                for name, operation in edge.candidates.items():
+                    layers, places[e, name] = [], []
+                    for conv, (slot, weight) in zip(layouts.convs(operation), weights, strict=False):
+                        layers.append(Layer(weight.to(self.dtype), slot))
+                        full = ".".join(filter(None, (block.prefix, edge.module, conv.name, "weight")))
+                        places[e, name].append(Place(full, slot, k, None if block.shared else e, weight.numel()))
+                    made[e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
+                    shapes[edge.target] = layouts.shape_after(operation, shapes[edge.source])
+            self._steps.append(made)
+            self._places.append(places)
+            shape = shapes[-1]
+            numbers += sum(height * width * channels for height, width, channels in shapes)
+        head, (slot, weight) = self._layout.head, next(weights)
+        self._head = Head(head, Layer(weight[:, :, None, None].to(self.dtype), slot))
+        self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), None, weight.numel())
+        return numbers
+
+    def _layers(self, choice: Choice) -> Iterator[Place]:
+        """The layers of an architecture in the order of its standalone network's parameters."""
+        for block, places in zip(self._layout.blocks, self._places, strict=True):
+            for e, edge in enumerate(block.edges):
+                operation = next(iter(edge.candidates)) if block.shared else choice[e]
+                if operation != ZERO:
+                    yield from places[e, operation]
+        yield self._head_place
+
+    # --- scoring --------------------------------------------------------------------------------------------------
+
+    def _pass(self, live: Sequence[Choice]) -> Table:
+        """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
+        with torch.inference_mode():
+            batch = Batch(self._layout.blocks, self._steps, group(live), self._head_place.slot + 1, len(live))
+            height, width, channels = self._layout.image
+            x, exponent = batch.forward(torch.ones(height, width, 1, channels, dtype=self.dtype))
+            table = batch.backward(self._head.backward(x))
+            for column, values in zip(table[:3], self._head.moments(x), strict=True):
+                column[self._head.layer.slot] = values.numpy()
+        return table._replace(exponent=np.concatenate([table.exponent, exponent[None]]))
+
+    def _moments(self, arch: str, seen: Survey, table: Table | None, sample: int) -> Moments:
+        """One architecture's column of the table; without a table nothing has any saliency."""
+        places = list(self._layers(self._layout.choice(arch)))
+        count = len(places)
+        numel = np.fromiter((place.numel for place in places), np.int64, count)
+        total, square, peak = np.zeros((3, count))
+        exponent = np.zeros(count, np.int64)
+        if table is not None:
+            slots = [place.slot for place in places]
+            blocks = [place.block for place in places]
+            total, square, peak = (column[slots, sample] for column in table[:3])
+            peak, scale = np.frexp(peak)
+            total, square = np.ldexp(total, -scale), np.ldexp(square, -2 * scale)
+            exponent = np.where(peak > 0, table.exponent[blocks, sample] + scale, 0)
+        m2 = np.maximum(square - total * total / numel, 0.0)
+        arrived = (*seen.arrived, True)
+        used = (arrived[p.block] and (p.edge is None or seen.reached[p.edge]) for p in places)
+        unused = ~np.fromiter(used, np.bool_, count)
+        precision = "float64" if self.dtype == torch.float64 else "float32"
+        names = tuple(place.name for place in places)
+        return Moments(names, numel, exponent, total, m2, total, m2, peak, unused, precision)
+
+
+def _draw(layout: Layout, seed: int, space: str) -> Iterator[Tensor]:
+    """The weights one by one, in the order of blocks, edges and candidates, then the head's and its bias."""
+    rng = derived_rng(seed, space, "shared")
+    operations = (op for block in layout.blocks for edge in block.edges for op in edge.candidates.values())
+    for conv in (conv for operation in operations for conv in layouts.convs(operation)):
+        weight = torch.empty(conv.channels_out, conv.channels_in, conv.kernel, conv.kernel)
+        fan_in, fan_out = (channels * conv.kernel**2 for channels in (conv.channels_in, conv.channels_out))
+        fill([Draw(weight, (2.0 / fan_out) ** 0.5 if layout.fan_out else fan_in**-0.5, layout.fan_out)], rng)
+        yield weight
+    head = layout.head
+    for shape in ((head.outputs, head.repeats * head.channels), (head.outputs,)):
+        weight = torch.empty(shape)
+        fill([Draw(weight, (head.repeats * head.channels) ** -0.5)], rng)
+        yield weight

@@ -1,0 +1,268 @@
+"""The steps of a supernet, forward and backward, on many architectures at once.
+
+Activations are laid out as (height, width, batch, channels). There a shift by one pixel is a shift by `batch` columns
+of a (height, width · batch) image, so that one convolution, dilated by `batch`, serves the whole batch; and a sample's
+channels are a group of channels of one (height, width) image, so that one grouped convolution gives every sample's own
+weight gradient. Neither needs a copy. Everything is linear: no step keeps anything for its backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssnr.supernet import layouts
+
+# Weights whose gradients one grouped convolution gives at once: beyond, they no longer fit the core's own cache.
+_CHUNK, _SAMPLES = 1 << 18, 16
+
+
+class Layer:
+    """One weight |θ| of the supernet; `slot` is its row in the table of moments."""
+
+    def __init__(self, weight: Tensor, slot: int) -> None:
+        self.slot = slot
+        self.magnitude = weight.abs().contiguous(memory_format=torch.channels_last)
+        # In memory order: output channel, then row and column of the kernel, then input channel.
+        self.flat = self.magnitude.permute(0, 2, 3, 1).reshape(-1)
+        self.flipped = self.magnitude.transpose(0, 1).flip(2, 3).contiguous(memory_format=torch.channels_last)
+
+    def saliencies(self, gradient: Tensor) -> Tensor:
+        """(b, numel) gradients in memory order → as many saliencies, in place."""
+        return gradient.mul_(self.flat)
+
+
+Gradients = Iterator[tuple[Layer, slice, Tensor]]  # layer, samples, their saliencies (samples, numel)
+
+
+class Step(Protocol):
+    """One step on activations x (H, W, b, C) and on gradients g of the shape that `forward` gives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The step."""
+
+    def backward(self, g: Tensor) -> Tensor:
+        """Its transpose."""
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """θ ⊙ ∂R/∂θ of every sample; x may have one sample that stands for all."""
+
+
+class Conv:
+    """k×k convolution with padding ⌊k/2⌋."""
+
+    def __init__(self, spec: layouts.Conv, layer: Layer) -> None:
+        self.spec, self.layer = spec, layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, b, C) → (⌈H/stride⌉, ⌈W/stride⌉, b, O)."""
+        if self.spec.stride == 1:
+            return self._shifted(x, self.layer.magnitude)
+        if self.spec.kernel == 1:
+            return self._shifted(self._read(x), self.layer.magnitude)
+        return _samples_last(F.conv2d(_samples_first(x), self.layer.magnitude, None, self.spec.stride, self._padding))
+
+    def backward(self, g: Tensor) -> Tensor:
+        """The transposed convolution; the size that a stride took comes back even."""
+        stride, weight = self.spec.stride, self.layer.magnitude
+        if stride == 1:
+            return self._shifted(g, self.layer.flipped)
+        return _samples_last(F.conv_transpose2d(_samples_first(g), weight, None, stride, self._padding, stride - 1))
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """Each sample's sum over pixels of shifted input times output gradient, times the weight."""
+        samples, chunk = g.shape[2], max(1, min(_SAMPLES, _CHUNK // self.layer.flat.numel()))
+        gradients = self._grouped
+        if self.spec.kernel == 1:
+            x, gradients = self._read(x), _pixelwise
+        for start in range(0, samples, chunk):
+            part = slice(start, min(start + chunk, samples))
+            one = x if x.shape[2] == 1 else x[:, :, part]
+            yield self.layer, part, self.layer.saliencies(gradients(one, g[:, :, part]))
+
+    @property
+    def _padding(self) -> int:
+        return self.spec.kernel // 2
+
+    def _read(self, x: Tensor) -> Tensor:
+        """The pixels that a 1×1 convolution reads."""
+        stride = self.spec.stride
+        return x if stride == 1 else x[::stride, ::stride].contiguous()
+
+    def _shifted(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolution of stride 1, the batch being part of the image's width."""
+        height, width, batch, channels = x.shape
+        image = x.reshape(1, height, width * batch, channels).permute(0, 3, 1, 2)
+        padding = self._padding
+        out = F.conv2d(image, weight, None, 1, (padding, padding * batch), (1, batch))
+        return out.permute(0, 2, 3, 1).reshape(height, width, batch, -1)
+
+    def _grouped(self, x: Tensor, g: Tensor) -> Tensor:
+        """(b, numel) weight gradients, samples as groups; one x for all of them needs no groups."""
+        samples, padding, stride = g.shape[2], self._padding, self.spec.stride
+        image, out = (t.flatten(2).unsqueeze(0).permute(0, 3, 1, 2) for t in (x, g))
+        weight = self.layer.magnitude
+        # Only the shape of this one is read.
+        weight = weight.new_empty((samples * weight.shape[0], *weight.shape[2:], weight.shape[1])).permute(0, 3, 1, 2)
+        gradient: Tensor = torch.ops.aten.convolution_backward(
+            out, image, weight, None, [stride, stride], [padding, padding], [1, 1], False, [0, 0], x.shape[2],
+            [False, True, False],
+        )[1]  # fmt: skip
+        return gradient.permute(0, 2, 3, 1).reshape(samples, -1)
+
+
+class AveragePool3:
+    """Means over 3×3 windows of the pixels inside the image: sums of three along both axes, by the pixels' number."""
+
+    def __init__(self, height: int, width: int, dtype: torch.dtype) -> None:
+        rows, columns = (_window_sizes(n, dtype) for n in (height, width))
+        self.share = (rows[:, None] * columns[None, :]).reciprocal()[:, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, b, C) → the same."""
+        return _sums_of_three(x).mul_(self.share)
+
+    def backward(self, g: Tensor) -> Tensor:
+        """Shares of each window, summed over the windows that a pixel is in."""
+        return _sums_of_three(g * self.share)
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """None."""
+        return iter(())
+
+
+class AveragePool2:
+    """Means over 2×2 windows side by side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, b, C) → (H/2, W/2, b, C)."""
+        rows = x[::2] + x[1::2]
+        return (rows[:, ::2] + rows[:, 1::2]).mul_(0.25)
+
+    def backward(self, g: Tensor) -> Tensor:
+        """A quarter to each pixel."""
+        height, width, batch, channels = g.shape
+        quarter = (g * 0.25)[:, None, :, None]
+        return quarter.expand(height, 2, width, 2, batch, channels).reshape(2 * height, 2 * width, batch, channels)
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """None."""
+        return iter(())
+
+
+class Halves:
+    """1×1 convolutions of the pixels with even, and of those with odd, row and column."""
+
+    def __init__(self, even: Conv, odd: Conv) -> None:
+        self.even, self.odd = even, odd
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, b, C) → (H/2, W/2, b, O)."""
+        even, odd = self._parts(x)
+        return torch.cat((self.even.forward(even), self.odd.forward(odd)), dim=3)
+
+    def backward(self, g: Tensor) -> Tensor:
+        """Zero at pixels of which one of row and column is even, the other odd."""
+        even, odd = self._split(g)
+        height, width, batch, _ = g.shape
+        out = g.new_zeros((2 * height, 2 * width, batch, self.even.spec.channels_in))
+        out[::2, ::2] = self.even.backward(even)
+        out[1::2, 1::2] = self.odd.backward(odd)
+        return out
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """Those of both convolutions."""
+        for conv, half, gradient in zip((self.even, self.odd), self._parts(x), self._split(g), strict=True):
+            yield from conv.saliencies(half, gradient)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[::2, ::2].contiguous(), x[1::2, 1::2].contiguous()
+
+    def _split(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        first = self.even.spec.channels_out
+        return g[..., :first].contiguous(), g[..., first:].contiguous()
+
+
+def build(operation: layouts.Operation, layers: list[Layer], shape: layouts.Shape, dtype: torch.dtype) -> list[Step]:
+    """The steps of an operation on activations of that shape, its convolutions with these layers."""
+    left, made = iter(layers), list[Step]()
+    for spec in operation:
+        if isinstance(spec, layouts.Conv):
+            made.append(Conv(spec, next(left)))
+        elif isinstance(spec, layouts.Halves):
+            made.append(Halves(Conv(spec.even, next(left)), Conv(spec.odd, next(left))))
+        else:
+            made.append(AveragePool2() if spec.kernel == 2 else AveragePool3(*shape[:2], dtype))
+        shape = layouts.shape_after((spec,), shape)
+    return made
+
+
+class Head:
+    """Global average pooling and a linear layer on `repeats` copies of the features; never overflows, in float64."""
+
+    def __init__(self, spec: layouts.Head, layer: Layer) -> None:
+        self.spec, self.layer = spec, layer
+        weight = layer.magnitude.double().view(spec.outputs, spec.repeats, spec.channels)
+        # Per feature, over outputs and copies: S = |W| f, so that these three are all that its moments need.
+        self._sum, self._square, self._peak = weight.sum((0, 1)), weight.square().sum((0, 1)), weight.amax((0, 1))
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Σ S, Σ S² and largest S of each sample (b) from x (H, W, b, C)."""
+        features = x.double().mean((0, 1))
+        return features @ self._sum, features.square() @ self._square, (features * self._peak).amax(1)
+
+    def backward(self, x: Tensor) -> Tensor:
+        """Gradient of the sum of all outputs at x: the same for every pixel and sample, and a new tensor."""
+        share = (self._sum / (x.shape[0] * x.shape[1])).to(x.dtype)
+        return share.expand(x.shape).contiguous()
+
+
+def _pixelwise(x: Tensor, g: Tensor) -> Tensor:
+    """(b, O·C): Σ over pixels of g ⊗ x, the weight gradient of a 1×1 convolution."""
+    # Each sample's own matrix in one piece first: the product takes less time than strides across the batch would cost.
+    left, right = (t.flatten(0, 1).transpose(0, 1).contiguous() for t in (g, x))
+    return torch.bmm(left.transpose(1, 2), right.expand(len(left), -1, -1)).flatten(1)
+
+
+def _sums_of_three(x: Tensor) -> Tensor:
+    """Σ over the 3×3 window around each pixel, one axis after the other; a new tensor."""
+    return _three_columns(_three_rows(x))
+
+
+def _three_rows(x: Tensor) -> Tensor:
+    """x[h − 1] + x[h] + x[h + 1] where there are such rows."""
+    out = torch.empty(x.shape, dtype=x.dtype)
+    torch.add(x[:-1], x[1:], out=out[:-1])
+    out[-1] = x[-1]
+    out[1:] += x[:-1]
+    return out
+
+
+def _three_columns(x: Tensor) -> Tensor:
+    out = torch.empty(x.shape, dtype=x.dtype)
+    torch.add(x[:, :-1], x[:, 1:], out=out[:, :-1])
+    out[:, -1] = x[:, -1]
+    out[:, 1:] += x[:, :-1]
+    return out
+
+
+def _window_sizes(size: int, dtype: torch.dtype) -> Tensor:
+    """How many pixels of a window of three lie inside, for each place."""
+    inside = torch.full((size,), 3.0, dtype=dtype)
+    inside[0] -= 1
+    inside[-1] -= 1
+    return inside
+
+
+def _samples_first(x: Tensor) -> Tensor:
+    """(H, W, b, C) → (b, C, H, W) in channels-last memory."""
+    return x.permute(2, 0, 1, 3).contiguous().permute(0, 3, 1, 2)
+
+
+def _samples_last(x: Tensor) -> Tensor:
+    """(b, C, H, W) → (H, W, b, C)."""
+    return x.permute(2, 3, 0, 1).contiguous()
