@@ -107,7 +107,8 @@ def main() -> None:
             rounds[way].append(json.loads(done.stdout))
     best = {way: min(found) for way, found in rounds.items()}
     print(
-        f"{arguments.space}, {arguments.archs} networks\n{'':10}{'ms a network':>14}{'times supernet':>16}{'peak MiB':>10}"
+        f"{arguments.space}, {arguments.archs} networks\n"
+        f"{'':10}{'ms a network':>14}{'times supernet':>16}{'peak MiB':>10}"
     )
     rows = []
     for way, (milliseconds, peak) in best.items():

@@ -233,7 +233,8 @@ def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, sample
     generator = torch.Generator().manual_seed(0)
     random = partial(torch.rand, generator=generator, dtype=torch.float64)
     convs = layouts.convs((spec,))
-    layers = [steps.Layer(random(c.channels_out, c.channels_in, c.kernel, c.kernel), k) for k, c in enumerate(convs)]
+    shapes = [(conv.channels_out, conv.channels_in, conv.kernel, conv.kernel) for conv in convs]
+    layers = [steps.Layer(random(shape), slot, torch.float64) for slot, shape in enumerate(shapes)]
     (step,) = steps.build((spec,), layers, (8, 6, 4), torch.float64)
     x = random(8, 6, samples, 4)
     y = step.forward(x)

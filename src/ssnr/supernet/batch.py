@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -56,13 +57,17 @@ def _selection(samples: list[int], size: int) -> Samples:
 
 
 class Note(NamedTuple):
-    """Moments of one layer for some samples, by their numbers."""
+    """Moments of one layer for some samples, by their numbers.
+
+    Lists and not tensors, which would lie in between the large blocks of memory that come and go, and keep the freed
+    ones from being joined.
+    """
 
     slot: int
-    samples: Tensor
-    total: Tensor
-    square: Tensor
-    peak: Tensor
+    samples: Sequence[int]
+    total: list[float]
+    square: list[float]
+    peak: list[float]
 
 
 class Batch:
@@ -135,17 +140,18 @@ class Batch:
 
     def _note(self, saliencies: Gradients, samples: Samples) -> None:
         for layer, part, values in saliencies:
-            total, peak = values.sum(1), values.amax(1)
-            self._notes.append(Note(layer.slot, _numbers(samples, part), total, values.square_().sum(1), peak))
+            total, peak = values.sum(1).tolist(), values.amax(1).tolist()
+            square = values.square_().sum(1).tolist()
+            self._notes.append(Note(layer.slot, _numbers(samples, part), total, square, peak))
 
     def _table(self) -> Table:
         """The notes as a table; layers that a sample does not use have zeros."""
-        total, square, peak = np.zeros((3, self._slots, self._size))
         rows = np.repeat([note.slot for note in self._notes], [len(note.samples) for note in self._notes])
-        columns = torch.cat([note.samples for note in self._notes]).numpy()
-        total[rows, columns] = torch.cat([note.total for note in self._notes]).numpy()
-        square[rows, columns] = torch.cat([note.square for note in self._notes]).numpy()
-        peak[rows, columns] = torch.cat([note.peak for note in self._notes]).numpy()
+        columns = np.fromiter(chain.from_iterable(note.samples for note in self._notes), np.int64, len(rows))
+        total, square, peak = np.zeros((3, self._slots, self._size))
+        for values, name in ((total, "total"), (square, "square"), (peak, "peak")):
+            noted = chain.from_iterable(getattr(note, name) for note in self._notes)
+            values[rows, columns] = np.fromiter(noted, np.float64, len(rows))
         return Table(total, square, peak, self._exponents[0, :-1] + self._exponents[1, 1:])
 
 
@@ -153,12 +159,12 @@ def _everyone(block: Block) -> list[Group]:
     return [Group(edge, operation, None) for edge, e in enumerate(block.edges) for operation in e.candidates]
 
 
-def _numbers(samples: Samples, part: slice) -> Tensor:
+def _numbers(samples: Samples, part: slice) -> Sequence[int]:
     """Numbers in the batch of a part of the samples."""
     if isinstance(samples, Tensor):
-        return samples[part]
+        return samples[part].tolist()
     first = 0 if samples is None else samples.start
-    return torch.arange(first + part.start, first + part.stop)
+    return range(first + part.start, first + part.stop)
 
 
 def _take(x: Tensor, samples: Samples) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -107,13 +108,14 @@ class Supernet:
         """The standalone network of an architecture, with the supernet's weights copied in."""
         arch = self.space.parse(arch)
         net, choice = self.space.build(arch, seed=self.seed), self._layout.choice(arch)
-        # Drawn again: the passes need magnitudes only.
-        *weights, bias = _draw(self._layout, self.seed, self.space.name)
         parameters = dict(net.named_parameters())
+        targets = {place.slot: parameters[place.name] for place in self._layers(choice)}
+        targets[self._head_place.slot + 1] = parameters[f"{self._layout.head.name}.bias"]
+        # Drawn again: the passes need magnitudes only.
         with torch.no_grad():
-            for place in self._layers(choice):
-                parameters[place.name].copy_(weights[place.slot])
-            parameters[f"{self._layout.head.name}.bias"].copy_(bias)
+            for slot, weight in enumerate(_draw(self._layout, self.seed, self.space.name)):
+                if slot in targets:
+                    targets[slot].copy_(weight)
         return net
 
     # --- building -------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Supernet:
                 for name, operation in edge.candidates.items():
                     layers, places[e, name] = [], []
                     for conv, (slot, weight) in zip(layouts.convs(operation), weights, strict=False):
-                        layers.append(Layer(weight.to(self.dtype), slot))
+                        layers.append(Layer(weight, slot, self.dtype))
                         full = ".".join(filter(None, (block.prefix, edge.module, conv.name, "weight")))
                         places[e, name].append(Place(full, slot, k, None if block.shared else e, weight.numel()))
                     made[e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
@@ -140,7 +142,7 @@ class Supernet:
             shape = shapes[-1]
             numbers += sum(height * width * channels for height, width, channels in shapes)
         head, (slot, weight) = self._layout.head, next(weights)
-        self._head = Head(head, Layer(weight[:, :, None, None].to(self.dtype), slot))
+        self._head = Head(head, Layer(weight[:, :, None, None], slot, self.dtype))
         self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), None, weight.numel())
         return numbers
 
@@ -190,16 +192,22 @@ class Supernet:
 
 
 def _draw(layout: Layout, seed: int, space: str) -> Iterator[Tensor]:
-    """The weights one by one, in the order of blocks, edges and candidates, then the head's and its bias."""
-    rng = derived_rng(seed, space, "shared")
+    """The weights one by one, in the order of blocks, edges and candidates, then the head's and its bias.
+
+    Each is to be copied before the next is drawn: they share their memory.
+    """
+    draws: list[tuple[tuple[int, ...], float, bool]] = []
     operations = (op for block in layout.blocks for edge in block.edges for op in edge.candidates.values())
     for conv in (conv for operation in operations for conv in layouts.convs(operation)):
-        weight = torch.empty(conv.channels_out, conv.channels_in, conv.kernel, conv.kernel)
         fan_in, fan_out = (channels * conv.kernel**2 for channels in (conv.channels_in, conv.channels_out))
-        fill([Draw(weight, (2.0 / fan_out) ** 0.5 if layout.fan_out else fan_in**-0.5, layout.fan_out)], rng)
-        yield weight
+        sizes = (conv.channels_out, conv.channels_in, conv.kernel, conv.kernel)
+        draws.append((sizes, (2.0 / fan_out) ** 0.5 if layout.fan_out else fan_in**-0.5, layout.fan_out))
     head = layout.head
-    for shape in ((head.outputs, head.repeats * head.channels), (head.outputs,)):
-        weight = torch.empty(shape)
-        fill([Draw(weight, (head.repeats * head.channels) ** -0.5)], rng)
+    features = head.repeats * head.channels
+    draws += [((head.outputs, features), features**-0.5, False), ((head.outputs,), features**-0.5, False)]
+    memory = torch.empty(max(prod(shape) for shape, *_ in draws))
+    rng = derived_rng(seed, space, "shared")
+    for shape, scale, normal in draws:
+        weight = memory[: prod(shape)].view(shape)
+        fill([Draw(weight, scale, normal)], rng)
         yield weight

@@ -9,6 +9,7 @@ weight gradient. Neither needs a copy. Everything is linear: no step keeps anyth
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,12 +25,14 @@ _CHUNK, _SAMPLES = 1 << 18, 16
 class Layer:
     """One weight |θ| of the supernet; `slot` is its row in the table of moments."""
 
-    def __init__(self, weight: Tensor, slot: int) -> None:
+    def __init__(self, weight: Tensor, slot: int, dtype: torch.dtype) -> None:
         self.slot = slot
-        self.magnitude = weight.abs().contiguous(memory_format=torch.channels_last)
+        outputs, inputs, *kernel = weight.shape
+        empty = partial(torch.empty, dtype=dtype, memory_format=torch.channels_last)
+        self.magnitude = empty((outputs, inputs, *kernel)).copy_(weight).abs_()
+        self.flipped = empty((inputs, outputs, *kernel)).copy_(self.magnitude.transpose(0, 1).flip(2, 3))
         # In memory order: output channel, then row and column of the kernel, then input channel.
         self.flat = self.magnitude.permute(0, 2, 3, 1).reshape(-1)
-        self.flipped = self.magnitude.transpose(0, 1).flip(2, 3).contiguous(memory_format=torch.channels_last)
 
     def saliencies(self, gradient: Tensor) -> Tensor:
         """(b, numel) gradients in memory order → as many saliencies, in place."""
