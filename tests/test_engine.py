@@ -261,3 +261,20 @@ def test_shared_and_independent_rows_live_side_by_side(tmp_path, reference):
         assert {group.recipe for group in store.groups() if group.measured == "synflow"} == {
             "seed", "seed(synflow_dtype=float32,init=shared)"
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("space", "recipe", "said"),
+    [
+        (
+            "nasbench201",
+            "seed(init=shared,norms=batch)",
+            "a supernet reads networks as recipe seed does, not with other",
+        ),
+        ("darts", "seed(init=shared)", "supernet"),
+    ],
+)
+def test_a_supernet_that_is_not_there_is_refused_before_anything_is_scored(tmp_path, space, recipe, said):
+    archs = get_space(space).sample_many(1, np.random.default_rng(0))
+    with pytest.raises(ssnr.UsageError, match=said):
+        list(ssnr.sweep(space, archs, ["synflow"], store=tmp_path / "s.sqlite", recipe=recipe))

@@ -149,6 +149,8 @@ def _sweep(
     from ssnr import engine
     from ssnr.store import Store
 
+    if workers != 1:
+        engine.warm_up()
     with Store(path) as store:
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
         already = layout.distinct - len(layout.missing)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssnr._errors import ScoringError, UsageError
 from ssnr.recipes import Recipe
 
+_STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
 Forward = Callable[[nn.Module, Any], Any]
 
 _WEIGHT_OF = {
@@ -79,14 +80,19 @@ class Model:
         self._slots = list(_slots(net))
         self.scored = _scored(net, recipe, self._slots)
 
-    def weights(self, dtype: torch.dtype, change: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+    def weights(
+        self, dtype: torch.dtype, change: Callable[[Tensor], Tensor] | None = None, *, statistics: bool = True
+    ) -> dict[str, Tensor]:
         """Copies of all parameters and buffers in `dtype` (integers as they are), `change`d, for `call`.
 
-        A tied tensor appears once, under its first name.
+        A tied tensor appears once, under its first name. Without `statistics`, the running statistics of norms are left
+        out: a pass that bypasses norms has no use for them, and they are most of a network's tensors.
         """
         copies: dict[int, tuple[str, Tensor]] = {}
         with torch.no_grad():
             for slot in self._slots:
+                if not statistics and slot.key in _STATISTICS:
+                    continue
                 tensor = slot.table[slot.key]
                 if id(tensor) in copies:
                     continue
@@ -120,7 +126,7 @@ class Model:
         own = [slot.table[slot.key] for slot in self._slots]
         first: dict[int, str] = {}
         for slot, tensor in zip(self._slots, own, strict=True):
-            slot.table[slot.key] = weights[first.setdefault(id(tensor), slot.name)]
+            slot.table[slot.key] = weights.get(first.setdefault(id(tensor), slot.name), tensor)
         try:
             yield
         finally:

@@ -8,6 +8,7 @@ architectures and a kill loses at most the chunks in flight.
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +35,10 @@ if TYPE_CHECKING:
     from ssnr.supernet import Supernet
 
 # Networks a worker scores between two commits: a second or so of work.
-CHUNK, CHUNK_WITH_DATA, CHUNK_SHARED = 32, 4, 256
+CHUNK, CHUNK_WITH_DATA = 32, 4
+# Passes of a supernet between two commits.
+PASSES = 4
+SEED = get_recipe("seed")
 
 
 class Row(NamedTuple):
@@ -138,7 +144,14 @@ def plan(
     if chosen.variant not in where.variants:
         raise UsageError(f"recipe {chosen} needs the variant {chosen.variant!r}, which {where.name} does not have")
     if chosen.init == "shared":
-        _supernet(where, seed, chosen.synflow_dtype)  # refuses a space that has none
+        changed = [
+            name for name in ("norms", "scored", "ties", "variant") if getattr(chosen, name) != getattr(SEED, name)
+        ]
+        if changed:
+            raise UsageError(
+                f"recipe {chosen}: a supernet reads networks as recipe seed does, not with other {changed[0]}"
+            )
+        _passes(where, chosen)  # refuses a space that has none
     for proxy in parsed:
         if proxy.data and given is None:
             raise UsageError(f"{proxy.text} needs a batch: batch=… or --data")
@@ -159,6 +172,8 @@ def plan(
             if stands not in done[name]:
                 missing.setdefault(stands, {})[name] = None
     todo = [(network, tuple(lacking)) for network, lacking in missing.items()]
+    if chosen.init == "shared":
+        todo.sort()  # neighbours share operations: fewer, larger groups in a pass
     return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, todo)
 
 
@@ -180,9 +195,9 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
     if executor != "local":
         raise UsageError(f"executor {executor!r}: this version has local only")
     count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
-    size = CHUNK_SHARED if layout.job.recipe.init == "shared" else CHUNK
-    if any(group.data for group in layout.groups.values()):
-        size = CHUNK_WITH_DATA
+    size = CHUNK_WITH_DATA if any(group.data for group in layout.groups.values()) else CHUNK
+    if layout.job.recipe.init == "shared" and size == CHUNK:
+        size = _passes(layout.job.space, layout.job.recipe)
     size = max(1, min(size, -(-len(layout.missing) // count)))
     chunks = [layout.missing[i : i + size] for i in range(0, len(layout.missing), size)]
     done = failures = 0
@@ -193,6 +208,13 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
         done += len({result.network for _, result in chunk})
         failures += len({result.network for _, result in chunk if result.status == "failed"})
         yield Progress(done, len(layout.missing), failures)
+
+
+def _passes(space: Space, recipe: Recipe) -> int:
+    """Networks that a supernet scores between two commits."""
+    from ssnr.supernet import layouts
+
+    return PASSES * layouts.batch_size(layouts.layout_of(space), 4 if recipe.synflow_dtype == "float32" else 8)
 
 
 def read(layout: Plan, store: Store) -> Iterator[Row]:
@@ -232,7 +254,9 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
     found: Scored = []
     for network, measured in chunk:
         try:
-            net = job.space.build(network, seed=job.seed, variant=job.recipe.variant).to(job.device)
+            net = job.space.build(network, seed=job.seed, variant=job.recipe.variant)
+            if job.device != "cpu":  # even a `to` that moves nothing walks the whole network
+                net = net.to(job.device)
         except Exception as error:
             reason = f"building it raised {type(error).__name__}: {error}"
             found += [(name, Result(network, "failed", reason)) for name in measured]
@@ -277,11 +301,28 @@ def _in_process(job: Job, chunks: Collection[Chunk]) -> Iterator[Scored]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    _leave_to_the_collector_what_is_new()
     try:
         for chunk in chunks:
             yield score_chunk(job, chunk)
     finally:
         torch.set_num_threads(threads)
+        gc.unfreeze()
+
+
+def warm_up() -> None:
+    """Start importing what workers need, beside whatever comes before the first of them."""
+    if _context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
+@cache
+def _context() -> BaseContext:
+    """Workers are forked from a process that has only imported; a fork of this one would copy its threads' locks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    forkserver.set_forkserver_preload(["ssnr.scoring", "ssnr.supernet.core"])
+    return multiprocessing.get_context("forkserver")
 
 
 _JOB: Job | None = None
@@ -295,7 +336,16 @@ def _start_worker(job: Job) -> None:
 
     torch.set_num_threads(1)
     _keep_freed_memory()
+    _leave_to_the_collector_what_is_new()
     _JOB = job
+
+
+def _leave_to_the_collector_what_is_new() -> None:
+    """Take what is imported out of Python's garbage collection: each network makes hundreds of modules, and the
+    collections that this sets off would walk all of torch, a tenth of the time of a sweep.
+    """  # noqa: D205
+    gc.collect()
+    gc.freeze()
 
 
 def _keep_freed_memory() -> None:
@@ -338,9 +388,8 @@ def _in_workers(job: Job, chunks: Sequence[Chunk], workers: int) -> Iterator[Sco
 
 @contextmanager
 def _pool(job: Job, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh interpreters (a fork would copy torch's threads' locks), stopped at once when the sweep is left."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(job,))
+    """Worker processes, stopped at once when the sweep is left."""
+    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker, initargs=(job,))
     try:
         yield pool
     except BaseException:

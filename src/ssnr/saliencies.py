@@ -81,7 +81,7 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     dtype = getattr(torch, model.recipe.synflow_dtype)
     device = next(iter(model.scored.values())).device
     leaf = _ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
-    weights = model.weights(dtype, torch.abs)
+    weights = model.weights(dtype, torch.abs, statistics=model.recipe.norms != "all")
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
     _set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)

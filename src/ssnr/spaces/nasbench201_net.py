@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from torch import Tensor, nn
 
-from ssnr.spaces.cells import Cell, Conv2d, Edge, Linear, cell_layers, fill, relu_conv_norm, torch_default
+from ssnr.spaces.cells import Cell, Conv2d, Edge, Linear, cell_layers, fill, relu_conv_norm, stamp, torch_default
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):
@@ -36,6 +37,11 @@ class Reduction(nn.Module):
         return out
 
 
+@cache
+def _reduction(channels: int, norm: type[nn.BatchNorm2d]) -> Reduction:
+    return Reduction(channels, norm)
+
+
 class CellNetwork(nn.Module):
     """Stem, three stages of equal cells with reduction blocks between them, head."""
 
@@ -58,12 +64,11 @@ class CellNetwork(nn.Module):
         body: list[nn.Module] = []
         for stage, width in enumerate(widths):
             if stage:
-                body.append(Reduction(widths[stage - 1], reduction_norm))
-            for _ in range(cells_per_stage):
-                cell = Cell({edge: operation(op, width, variant) for edge, op in used}, nodes, width)
-                if not plain:
-                    cell.add_module("spare", _spare(ops, edges, width, variant))
-                body.append(cell)
+                body.append(stamp(_reduction(widths[stage - 1], reduction_norm)))
+            cell = Cell({edge: operation(op, width, variant) for edge, op in used}, nodes, width)
+            if not plain:
+                cell.add_module("spare", _spare(ops, edges, width, variant))
+            body += [cell, *(stamp(cell) for _ in range(cells_per_stage - 1))]
         self.cells = nn.Sequential(*body)
         self.lastact = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True))
         self.classifier = Linear(widths[-1], num_classes)

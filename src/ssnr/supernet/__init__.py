@@ -12,6 +12,18 @@ The numbers are those of building each network alone with the same weights (`Sup
 
 from __future__ import annotations
 
-from ssnr.supernet.core import Supernet as Supernet
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssnr.supernet.core import Supernet as Supernet
 
 __all__ = ["Supernet"]
+
+
+def __getattr__(name: str) -> Any:
+    # `layouts` says what has a supernet without torch; only the supernet itself needs it.
+    if name == "Supernet":
+        from ssnr.supernet.core import Supernet
+
+        return Supernet
+    raise AttributeError(f"module 'ssnr.supernet' has no attribute {name!r}")

@@ -24,8 +24,6 @@ from ssnr.supernet.steps import Head, Layer, Step
 from ssnr.supernet.survey import Survey, survey
 
 _DEAD = "the output does not depend on the input"
-# What the activations of a batch may take; more samples than this in a batch are no faster.
-_BATCH_BYTES, _BATCH_SIZE = 128 << 20, 64
 
 
 class Place(NamedTuple):
@@ -66,8 +64,8 @@ class Supernet:
         self._layout = layouts.layout_of(self.space)
         self._steps: list[Steps] = []
         self._places: list[dict[tuple[int, str], list[Place]]] = []
-        numbers = self._build()
-        self.batch_size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // (numbers * dtype.itemsize)))
+        self._build()
+        self.batch_size = layouts.batch_size(self._layout, dtype.itemsize)
         # glibc gives large freed blocks back to the system, and gets the next ones page by page, until it has seen a
         # block of this size come and go.
         torch.empty(31 << 20, dtype=torch.uint8)
@@ -120,10 +118,10 @@ class Supernet:
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def _build(self) -> int:
-        """Steps and places of every operation; returns the number of activations of one sample."""
+    def _build(self) -> None:
+        """Steps and places of every operation."""
         weights = enumerate(_draw(self._layout, self.seed, self.space.name))
-        shape, numbers = self._layout.image, 0
+        shape = self._layout.image
         for k, block in enumerate(self._layout.blocks):
             shapes = [shape] * block.nodes
             made: dict[tuple[int, str], list[Step]] = {}
@@ -140,11 +138,9 @@ class Supernet:
             self._steps.append(made)
             self._places.append(places)
             shape = shapes[-1]
-            numbers += sum(height * width * channels for height, width, channels in shapes)
         head, (slot, weight) = self._layout.head, next(weights)
         self._head = Head(head, Layer(weight[:, :, None, None], slot, self.dtype))
         self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), None, weight.numel())
-        return numbers
 
     def _layers(self, choice: Choice) -> Iterator[Place]:
         """The layers of an architecture in the order of its standalone network's parameters."""

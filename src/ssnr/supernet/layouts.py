@@ -115,6 +115,7 @@ class Head(NamedTuple):
 
 
 Choice = tuple[str, ...]  # the operation on each edge
+_BATCH_BYTES, _BATCH_SIZE = 128 << 20, 64
 ZERO = ""  # the operation that gives zero, which is no candidate
 
 
@@ -153,6 +154,22 @@ def layout_of(space: Space) -> Layout:
     if space.family not in LAYOUTS:
         raise UsageError(f"no supernet for {space.name}: there is one for {', '.join(LAYOUTS)}")
     return LAYOUTS[space.family](space)
+
+
+def batch_size(layout: Layout, itemsize: int) -> int:
+    """How many architectures go through one pass, whose numbers take `itemsize` bytes each.
+
+    At most `_BATCH_BYTES` of activations, and at most `_BATCH_SIZE` samples: more are no faster.
+    """
+    shape, numbers = layout.image, 0
+    for block in layout.blocks:
+        shapes = [shape] * block.nodes
+        for edge in block.edges:
+            for operation in edge.candidates.values():
+                shapes[edge.target] = shape_after(operation, shapes[edge.source])
+        numbers += sum(height * width * channels for height, width, channels in shapes)
+        shape = shapes[-1]
+    return max(1, min(_BATCH_SIZE, _BATCH_BYTES // (numbers * itemsize)))
 
 
 def chain(prefix: str, *operations: tuple[str, Operation]) -> Block:
