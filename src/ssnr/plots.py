@@ -107,7 +107,9 @@ def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         ax.margins(x=0.08)
     for ax in axes.flat[len(titles) :]:
         ax.set_visible(False)
-    axes[0, 0].set_yticks(range(len(names)), names[::-1], fontsize=8)
+    for ax in axes.flat:
+        ax.tick_params(labelsize=8)
+    axes[0, 0].set_yticks(range(len(names)), names[::-1])
     axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
     figure.suptitle("Kendall τ: this run (dots, 95 %), the paper (diamonds), controls (squares)", fontsize=9)
     return figure
