@@ -183,11 +183,11 @@ def test_memory_does_not_grow_with_the_number_of_architectures():
         "print(pathlib.Path('/proc/self/status').read_text())"
     )
     peaks = []
-    for count in (64, 256):
+    for count in (256, 1024):
         run = subprocess.run([sys.executable, "-c", code.format(count)], check=True, capture_output=True, text=True)
         peaks.append(int(run.stdout.split("VmHWM:")[1].split()[0]) / 1024)
     assert peaks[1] < 800
-    assert peaks[1] < 1.25 * peaks[0]
+    assert peaks[1] < 2 * peaks[0]  # 768 more networks' gradients, held, would be 4 GB
 
 
 @pytest.mark.parametrize(

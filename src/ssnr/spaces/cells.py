@@ -49,6 +49,7 @@ Layer = Conv2d | ConvTranspose2d | Linear
 M = TypeVar("M", bound=nn.Module)
 
 
+@torch.no_grad()
 def stamp(module: M) -> M:
     """Another module like this one, with parameters of its own that are still to be filled, and buffers as here.
 
@@ -57,17 +58,22 @@ def stamp(module: M) -> M:
     """
     made = object.__new__(type(module))
     made.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in module.__dict__.items()})
-    fresh = torch.empty_like if isinstance(module, Layer) else torch.clone
+    filled = isinstance(module, Layer)
     for name, parameter in module._parameters.items():
         if parameter is not None:
-            made._parameters[name] = nn.Parameter(fresh(parameter.detach()))
+            made._parameters[name] = nn.Parameter(_memory(parameter) if filled else _memory(parameter).copy_(parameter))
     for name, buffer in module._buffers.items():
         if buffer is not None:
-            made._buffers[name] = buffer.clone()
+            made._buffers[name] = _memory(buffer).copy_(buffer)
     for name, child in module._modules.items():
         if child is not None:
             made._modules[name] = stamp(child)
     return made
+
+
+def _memory(tensor: Tensor) -> Tensor:
+    """Room for a tensor like this one on the device that is current, as a constructor would take it."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
 def relu_conv_norm(
@@ -88,11 +94,12 @@ def relu_conv_norm(
 def _relu_conv_norm(
     channels_in: int, channels_out: int, kernel: int, stride: int, bias: bool, affine: bool, running: bool
 ) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReLU(),
-        Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=bias),
-        nn.BatchNorm2d(channels_out, affine=affine, track_running_stats=running),
-    )
+    with torch.device("cpu"):  # kept, so it must not hang on the device of whoever comes first
+        return nn.Sequential(
+            nn.ReLU(),
+            Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=bias),
+            nn.BatchNorm2d(channels_out, affine=affine, track_running_stats=running),
+        )
 
 
 class FactorizedReduce(nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ssnr.spaces.cells import Cell, Conv2d, Edge, Linear, cell_layers, fill, relu_conv_norm, stamp, torch_default
@@ -39,7 +40,8 @@ class Reduction(nn.Module):
 
 @cache
 def _reduction(channels: int, norm: type[nn.BatchNorm2d]) -> Reduction:
-    return Reduction(channels, norm)
+    with torch.device("cpu"):  # kept, so it must not hang on the device of whoever comes first
+        return Reduction(channels, norm)
 
 
 class CellNetwork(nn.Module):
