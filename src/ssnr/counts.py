@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssnr._model import Forward, Model, preserved
 from ssnr.moments import from_tensors
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliencies import synflow
+from ssnr.saliencies import ones_like, synflow
 from ssnr.spaces.base import Counts
 
 
@@ -49,9 +49,7 @@ def count(
 
 
 def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> int:
-    from ssnr.saliencies import _ones_like
-
-    x = _ones_like(inputs, input_shape)
+    x = ones_like(inputs, input_shape)
     weights = model.weights(torch.float32)
     model.net.eval()
     counter, biases = FlopCounterMode(display=False), _BiasAdds()

@@ -80,7 +80,7 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     """
     dtype = getattr(torch, model.recipe.synflow_dtype)
     device = next(iter(model.scored.values())).device
-    leaf = _ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
+    leaf = ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
     weights = model.weights(dtype, torch.abs, statistics=model.recipe.norms != "all")
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
@@ -98,7 +98,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     return Signal(_spread(model, dict(zip(leaves, products, strict=True))), dead)
 
 
-def _ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Tensor:
+def ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Tensor:
+    """The all-ones input of a network: from the shape of one sample, or from that of the inputs it takes."""
     if input_shape is not None:
         return ones(input_shape)
     if isinstance(inputs, (tuple, list)) and len(inputs) == 1:
