@@ -1,0 +1,20 @@
+"""Per-parameter signals: network and batch → one tensor a layer, of the layer's shape.
+
+Three families, each one set of passes for all of its members:
+
+    weights    magnitude, l2_norm                              no pass
+    synflow    synflow                                         1 forward, 1 backward, on ones and |θ|
+    gradient   plain, snip, grad_norm, fisher, grasp           1 forward, 1 backward, and for grasp one
+                                                               Hessian-vector product
+
+None of them changes the network: weights are handed in through `Model.call`, gradients come from `autograd.grad`.
+"""
+
+from __future__ import annotations
+
+from ssnr.saliencies.flow import ones_like as ones_like
+from ssnr.saliencies.flow import synflow as synflow
+from ssnr.saliencies.gradients import gradient_saliencies as gradient_saliencies
+from ssnr.saliencies.signals import Loss as Loss
+from ssnr.saliencies.signals import Signal as Signal
+from ssnr.saliencies.weights import weight_saliencies as weight_saliencies
