@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ssnr import _masks
 from ssnr._errors import ScoringError, UsageError
 from ssnr.recipes import Recipe
 
@@ -35,6 +36,8 @@ def preserved(net: nn.Module) -> Iterator[None]:
     flags = [(p, p.requires_grad, p.grad) for p in parameters]
     buffers = [b for module in modules for b in module._buffers.values() if b is not None]
     saved = [(b, b._version, b.detach().clone()) for b in buffers]
+    # Hooks before a forward set plain attributes: the effective weights of pruned modules.
+    attributes = [(m.__dict__, dict(m.__dict__)) for m in modules if m._forward_pre_hooks]
     cpu = torch.get_rng_state()
     cuda = [(d, torch.cuda.get_rng_state(d)) for d in {t.device for t in (*parameters, *buffers) if t.is_cuda}]
     try:
@@ -42,6 +45,8 @@ def preserved(net: nn.Module) -> Iterator[None]:
     finally:
         for module, training in zip(modules, modes, strict=True):
             module.training = training
+        for table, values in attributes:
+            table.update((key, value) for key, value in values.items() if isinstance(value, Tensor))
         for parameter, needed, gradient in flags:
             parameter.requires_grad_(needed)
             parameter.grad = gradient
@@ -55,11 +60,26 @@ def preserved(net: nn.Module) -> Iterator[None]:
 
 
 class Slot(NamedTuple):
-    """Where a module keeps one parameter or buffer: `table[key]`, known to users as `name`."""
+    """Where a module keeps one parameter or buffer: `table[key]`, known to users as `name`.
+
+    For a pruned parameter, `table[key]` is what the module computes with, `original` the parameter behind it.
+    """
 
     name: str
     table: dict[str, Any]
     key: str
+    original: nn.Parameter | None = None
+
+    @property
+    def tensor(self) -> Tensor:
+        """The parameter or buffer."""
+        tensor: Tensor = self.table[self.key] if self.original is None else self.original
+        return tensor
+
+    @property
+    def identity(self) -> object:
+        """Equal for the places of one tied tensor; a pruned one has a mask of its own at each place."""
+        return id(self.tensor) if self.original is None else (id(self.table), self.key)
 
 
 class Model:
@@ -69,6 +89,7 @@ class Model:
         net: the user's module.
         recipe: the choices that change numbers.
         scored: the parameters that count as layers, by the names of `named_parameters()`.
+        masks: which weights are there at all (True), for the names where some are not.
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe, forward: Forward | None = None) -> None:
@@ -77,8 +98,15 @@ class Model:
         self.net = net
         self.recipe = recipe
         self._forward = forward
-        self._slots = list(_slots(net))
+        modules = list(net.named_modules())
+        self._pruned = {entry.name: entry for entry in _masks.masked_in(modules)}
+        self.masks: dict[str, Tensor] = {name: entry.mask != 0 for name, entry in self._pruned.items()}
+        self._slots = list(_slots(modules, self._pruned))
         self.scored = _scored(net, recipe, self._slots)
+
+    def places(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and buffer with its name, a tied one in each of its places."""
+        return ((slot.name, slot.tensor) for slot in self._slots)
 
     def weights(
         self, dtype: torch.dtype, change: Callable[[Tensor], Tensor] | None = None, *, statistics: bool = True
@@ -88,17 +116,19 @@ class Model:
         A tied tensor appears once, under its first name. Without `statistics`, the running statistics of norms are left
         out: a pass that bypasses norms has no use for them, and they are most of a network's tensors.
         """
-        copies: dict[int, tuple[str, Tensor]] = {}
+        copies: dict[object, tuple[str, Tensor]] = {}
         with torch.no_grad():
             for slot in self._slots:
                 if not statistics and slot.key in _STATISTICS:
                     continue
-                tensor = slot.table[slot.key]
-                if id(tensor) in copies:
+                tensor = slot.tensor
+                if slot.identity in copies:
                     continue
                 floating = tensor.is_floating_point()
                 value = tensor.to(dtype, copy=True) if floating else tensor.clone()
-                copies[id(tensor)] = (slot.name, change(value) if floating and change else value)
+                if slot.name in self.masks:
+                    value = _masks.surviving(slot.name, value, self.masks)
+                copies[slot.identity] = (slot.name, change(value) if floating and change else value)
         return dict(copies.values())
 
     def call(self, weights: Mapping[str, Tensor], inputs: Any) -> Any:
@@ -107,7 +137,7 @@ class Model:
         Raises:
             ScoringError: the forward pass raised; names the innermost layer and the shapes.
         """
-        with self._swapped(weights):
+        with self._swapped(weights), _masks.unhooked(self.net) if self._pruned else nullcontext():
             try:
                 return self._run(inputs)
             except ScoringError:
@@ -124,9 +154,10 @@ class Model:
     def _swapped(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """`weights` where the modules keep theirs; what `torch.func.functional_call` does, with the slots known."""
         own = [slot.table[slot.key] for slot in self._slots]
-        first: dict[int, str] = {}
-        for slot, tensor in zip(self._slots, own, strict=True):
-            slot.table[slot.key] = weights.get(first.setdefault(id(tensor), slot.name), tensor)
+        first: dict[object, str] = {}
+        names = [first.setdefault(slot.identity, slot.name) for slot in self._slots]
+        for name, slot, tensor in zip(names, self._slots, own, strict=True):
+            slot.table[slot.key] = weights.get(name, tensor)
         try:
             yield
         finally:
@@ -166,30 +197,34 @@ def _pop(stack: list[Any], module: nn.Module, args: Any, output: Any) -> None:
     stack.pop()
 
 
-def _slots(net: nn.Module) -> Iterator[Slot]:
-    """Every parameter and buffer of every module, tied ones at each place."""
-    for prefix, module in net.named_modules():
+def _slots(modules: Iterable[tuple[str, nn.Module]], pruned: Mapping[str, _masks.Masked]) -> Iterator[Slot]:
+    """Every parameter and buffer of every module, tied ones at each place; pruned ones under their own name."""
+    for prefix, module in modules:
         for table in (module._parameters, module._buffers):
             for key, tensor in table.items():
-                if tensor is not None:
-                    yield Slot(f"{prefix}.{key}" if prefix else key, table, key)
+                name = f"{prefix}.{key}" if prefix else key
+                if pruned and name.removesuffix("_orig") in pruned:
+                    entry = pruned[name.removesuffix("_orig")]
+                    yield Slot(entry.name, module.__dict__, entry.key, entry.original)
+                elif tensor is not None and not (pruned and name.removesuffix("_mask") in pruned):
+                    yield Slot(name, table, key)
 
 
 def _scored(net: nn.Module, recipe: Recipe, slots: list[Slot]) -> dict[str, nn.Parameter]:
     """Every floating parameter with two or more dimensions, or the recipe's narrower choice."""
     chosen: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
+    seen: set[object] = set()
     allowed: set[str] | None = None
     if recipe.scored != "matrices":
         kinds = _WEIGHT_OF[recipe.scored]
         allowed = {f"{name}.weight" if name else "weight" for name, m in net.named_modules() if isinstance(m, kinds)}
     for slot in slots:
-        tensor = slot.table[slot.key]
+        tensor = slot.tensor
         if not isinstance(tensor, nn.Parameter) or tensor.dim() < 2 or not tensor.is_floating_point():
             continue
-        if (allowed is not None and slot.name not in allowed) or (recipe.ties == "once" and id(tensor) in seen):
+        if (allowed is not None and slot.name not in allowed) or (recipe.ties == "once" and slot.identity in seen):
             continue
-        seen.add(id(tensor))
+        seen.add(slot.identity)
         chosen[slot.name] = tensor
     if not chosen:
         raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")

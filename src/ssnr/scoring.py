@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ssnr._errors import ScoringError, UsageError
+from ssnr._masks import counted, surviving, survivors, users_name
 from ssnr._model import Forward, Model, preserved
 from ssnr.counts import count
 from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
-from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Score, evaluate, failed, parse_proxies
+from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.saliencies import Loss, Signal, gradient_saliencies, synflow, weight_saliencies
 from ssnr.store import Result
@@ -90,12 +91,19 @@ def saliency(
     with preserved(net):
         torch.manual_seed(seed)
         model = Model(net, chosen, forward)
-        signal = _family(model, entry.family, {entry.measured}, given, input_shape, loss)[entry.measured]
+        signal = signal_of(model, entry, given, input_shape, loss)
     found: dict[str, Tensor] = {}
     for layer, tensor in signal.tensors.items():
         values = torch.zeros_like(model.scored[layer]) if tensor is None else tensor.detach()
-        found[layer] = values.abs() if entry.is_magnitude else values
+        found[layer] = surviving(layer, values.abs() if entry.is_magnitude else values, model.masks)
     return found
+
+
+def signal_of(
+    model: Model, entry: Saliency, batch: Batch | None, input_shape: tuple[int, ...] | None, loss: Loss | None
+) -> Signal:
+    """What is measured for one saliency, signed; the caller keeps the network `preserved`."""
+    return _family(model, entry.family, {entry.measured}, batch, input_shape, loss)[entry.measured]
 
 
 def measure(
@@ -148,12 +156,12 @@ def _measure_family(
         signals = _family(model, family, set(names), batch, input_shape, loss)
     except ScoringError as error:
         return {name: Result("", "failed", str(error)) for name in names}
-    numel = {name: p.numel() for name, p in model.scored.items()}
+    numel = counted(model.scored, model.masks)
     found: dict[str, Result] = {}
     for name in names:
         signal = signals[name]
         try:
-            moments = from_tensors(signal.tensors, numel)
+            moments = from_tensors(survivors(signal.tensors, model.masks), numel)
         except ScoringError as error:
             found[name] = Result("", "failed", str(error))
             continue
@@ -178,7 +186,7 @@ def _family(
     (name,) = names
     function = SALIENCIES[name].function
     assert function is not None
-    tensors = _guarded(function, model.net, batch)
+    tensors = {users_name(key, model.masks): t for key, t in _guarded(function, model.net, batch).items()}
     unknown = set(tensors) - set(model.scored)
     if unknown:
         raise ScoringError(f"{name} returned {sorted(unknown)[0]!r}, which is not a scored parameter of the network")
