@@ -33,7 +33,7 @@ ORDER = [
     {"studies", "plots"},
     {"reproduce", "table1"},
     {"_terminal"},
-    {"_commands", "_listing"},
+    {"_commands", "_listing", "_pruning_commands"},
     {"cli"},
     {"__init__", "__main__"},
 ]

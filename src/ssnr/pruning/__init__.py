@@ -21,5 +21,7 @@ from ssnr.pruning.modules import apply as apply
 from ssnr.pruning.modules import remove as remove
 from ssnr.pruning.result import Masks as Masks
 from ssnr.pruning.select import SCOPES as SCOPES
+from ssnr.pruning.select import check_density as check_density
+from ssnr.pruning.select import collapse as collapse
 from ssnr.pruning.select import masks as masks
 from ssnr.pruning.select import rounds_of as rounds_of
