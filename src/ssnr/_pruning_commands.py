@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ssnr import _terminal as terminal
 from ssnr._commands import device_of, recipe_of, shape_of, versions
 from ssnr._errors import LayerCollapseWarning, SsnrError, UsageError
-from ssnr._registry import unknown
-from ssnr.proxies import SALIENCIES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,20 +28,18 @@ def prune(
     from ssnr.targets import resolve
 
     chosen, shape, files = recipe_of(recipe, None), shape_of(input_shape), _files(out, densities)
-    if saliency not in SALIENCIES and saliency != "random":
-        raise unknown("saliency", saliency, [*SALIENCIES, "random"])
+    rule = pruning.rule_of(saliency)
     for density in densities:
         pruning.check_density(density)
     where, target = device_of(device), resolve(text, seed=seed, variant=chosen.variant)
     one = shape or target.input_shape
-    batch = _batch(target, saliency, one, data, batch_size, seed)
-    needed = saliency in SALIENCIES and SALIENCIES[saliency].family == "synflow"
-    if needed and one is None:
+    if one is None and rule is not None and (rule.data or rule.family == "synflow"):
         raise UsageError(f"{text}: name the shape of one input, such as --input-shape 3,32,32")
+    batch = _batch(target, one, data, batch_size, seed) if one is not None and rule is not None and rule.data else None
     target.net.to(where)
     found: dict[float, Masks] = {}
     for density, file in files.items():
-        times = rounds or pruning.rounds_of(saliency)
+        times = pruning.rounds_of(saliency) if rounds is None else rounds
         with terminal.counted(f"{saliency} at density {density:g}", times) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", LayerCollapseWarning)  # said below, in one line
             found[density] = pruning.masks(
@@ -85,14 +81,8 @@ def _files(out: Path, densities: list[float]) -> dict[float, Path]:
     return {density: out.with_name(f"{out.stem}-{density:g}{out.suffix}") for density in densities}
 
 
-def _batch(
-    target: Target, saliency: str, shape: tuple[int, ...] | None, data: str | None, size: int, seed: int
-) -> Batch | None:
+def _batch(target: Target, shape: tuple[int, ...], data: str | None, size: int, seed: int) -> Batch:
     """The batch of a saliency that reads data; says which."""
-    if saliency not in SALIENCIES or not SALIENCIES[saliency].data:
-        return None
-    if shape is None:
-        raise UsageError(f"{target.text}: name the shape of one input, such as --input-shape 3,32,32")
     from ssnr import data as batches
     from ssnr.targets import outputs_for_labels
 

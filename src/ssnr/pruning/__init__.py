@@ -25,3 +25,4 @@ from ssnr.pruning.select import check_density as check_density
 from ssnr.pruning.select import collapse as collapse
 from ssnr.pruning.select import masks as masks
 from ssnr.pruning.select import rounds_of as rounds_of
+from ssnr.pruning.select import rule_of as rule_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -79,12 +80,10 @@ def masks(
             [ True, False]])
     """
     chosen, given = get_recipe(recipe), batch_of(batch)
-    rule = _rule(saliency)
+    rule = rule_of(saliency)
     density, rounds = _check(saliency, density, scope, rounds)
     if rule is not None and rule.data and given is None:
-        raise UsageError(
-            f"{saliency} needs a batch: masks(net, …, batch=(inputs, targets)), or --data on the command line"
-        )
+        raise UsageError(f"{saliency} needs a batch: masks(…, batch=(inputs, targets)), or --data on the command line")
     with preserved(net):
         model = Model(net, chosen, forward)
         refuse_pruned(net)
@@ -205,7 +204,12 @@ def _worth(rule: Saliency, values: Tensor) -> Tensor:
     return -values if rule.name == "grasp" else values.abs()
 
 
-def _rule(saliency: str) -> Saliency | None:
+def rule_of(saliency: str) -> Saliency | None:
+    """The catalogue's entry of a saliency, None for random.
+
+    Raises:
+        UsageError: there is none by that name.
+    """
     if saliency == RANDOM and RANDOM not in SALIENCIES:
         return None
     if saliency in PLAIN:
@@ -218,7 +222,7 @@ def _rule(saliency: str) -> Saliency | None:
 def _check(saliency: str, density: float, scope: str, rounds: int | None) -> tuple[float, int]:
     check_density(density)
     if scope not in SCOPES:
-        raise unknown("scope", scope, SCOPES)
+        raise UsageError(f"scope {scope!r}: expected {' or '.join(SCOPES)}")
     if rounds is None:
         rounds = rounds_of(saliency)
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
@@ -237,7 +241,9 @@ def _prunable(model: Model, exclude: Iterable[str]) -> list[str]:
     modules = [name for name, _ in model.net.named_modules() if name]
     for name in excluded:
         if name not in modules and name not in dict(model.net.named_parameters(remove_duplicate=False)):
-            raise unknown("layer to exclude", name, [*modules, *model.scored])
+            near = difflib.get_close_matches(name, [*modules, *model.scored], n=2, cutoff=0.5)
+            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"exclude {name!r}: the network has no layer or module of that name{hint}")
     places: dict[int, list[str]] = {}
     for name, parameter in model.places():
         places.setdefault(id(parameter), []).append(name)
