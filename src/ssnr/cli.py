@@ -210,6 +210,71 @@ def reproduce(
 
 
 @app.command()
+def prune(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="SPACE:ARCH, pkg.mod:factory, file.py:factory")],
+    saliency: Annotated[
+        str,
+        typer.Option(
+            "-s",
+            "--saliency",
+            help="Which weights count: synflow, snip, grasp, magnitude, random, or any "
+            "other saliency of `ssnr list proxies`.",
+        ),
+    ] = "synflow",
+    density: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(
+            "-d", "--density", help="Share of the weights to keep, above 0, at most 1; several allowed; default 0.1."
+        ),
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="global: weights of all layers compete; layer: every layer keeps the density.")
+    ] = "global",
+    rounds: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="How often to compute the saliency on what is left, the density falling exponentially; "
+            "default 100 for synflow, 1 for others."
+        ),
+    ] = None,
+    exclude: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A layer or module to leave dense, such as classifier; several allowed."),
+    ] = None,
+    input_shape: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="One input without the batch dimension, such as 3,32,32."),
+    ] = None,
+    data: Data = None,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    recipe: RecipeName = "seed",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="File of masks to write; with several densities, NAME-DENSITY.pt each. The table goes to NAME.csv.",
+        ),
+    ] = Path("masks.pt"),
+    json: Json = False,
+) -> None:
+    """Choose which weights to keep, by saliency; write the masks, show how many each layer keeps.
+
+    Masks are plain bool tensors by parameter name: `ssnr.pruning.apply(net, ssnr.Masks.load("masks.pt"))` puts them on
+    a network through `torch.nn.utils.prune`.
+    """
+    from ssnr import _pruning_commands
+
+    _pruning_commands.prune(
+        target, saliency=saliency, densities=density or [0.1], scope=scope, rounds=rounds, exclude=exclude or [],
+        input_shape=input_shape, data=data, batch_size=batch_size, seed=seed, recipe=recipe, device=device, out=out,
+        as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
 def fetch(
     benchmark: Annotated[str, typer.Argument(help="See `ssnr list benchmarks`.")],
     json: Json = False,
