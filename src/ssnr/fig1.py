@@ -12,8 +12,10 @@ from torch import nn
 
 from ssnr import curves, experiments, plots
 from ssnr._errors import SsnrError, UsageError
+from ssnr._registry import unknown
 from ssnr.data import Batch, cifar10
-from ssnr.pruning import Masks, compact, masks
+from ssnr.proxies import SALIENCIES
+from ssnr.pruning import Masks, check_density, compact, masks
 from ssnr.recipes import get_recipe
 from ssnr.spaces import get_space
 from ssnr.training import Images, Settings, accuracy, cifar10_images, train
@@ -153,9 +155,12 @@ def fig1(
         SsnrError: a training diverged, or a file cannot be written.
     """
     chosen = plan or Plan()
+    data = _reads_data(chosen.saliency)
+    for density in (*chosen.densities, *chosen.init_densities):
+        check_density(density)
     images = cifar10_images(folder, train=chosen.train_images, test=chosen.test_images)
     work = Path(out) / "fig1"
-    batch = cifar10(folder, min(256, len(images.train)), seed=chosen.seed) if _reads_data(chosen.saliency) else None
+    batch = cifar10(folder, min(256, len(images.train)), seed=chosen.seed) if data else None
     table = experiments.curve(
         _protocol(chosen, images, batch, work, device, notify),
         chosen.densities,
@@ -197,9 +202,11 @@ def describe(plan: Plan, images: Images) -> str:
 
 
 def _reads_data(saliency: str) -> bool:
-    from ssnr.proxies import SALIENCIES
-
-    return saliency != "random" and SALIENCIES[saliency].data
+    if saliency == "random":
+        raise UsageError("figure 1 needs a saliency that has scores; random masks have none")
+    if saliency not in SALIENCIES:
+        raise unknown("saliency", saliency, SALIENCIES)
+    return SALIENCIES[saliency].data
 
 
 def _protocol(
@@ -207,8 +214,6 @@ def _protocol(
 ) -> experiments.Protocol:
     """The functions that the curve calls, for this network and this data."""
     space = get_space("vgg")
-    if plan.saliency == "random":
-        raise UsageError("figure 1 needs a saliency that has scores; random masks have none")
 
     def step(what: str) -> Callable[[int, int], None] | None:
         return None if notify is None else lambda done, total: notify(what, done, total)
