@@ -12,6 +12,7 @@ from PIL import Image
 
 from ssnr import cli, curves, plots
 from ssnr._errors import UsageError
+from ssnr.experiments import Ways
 from ssnr.fig1 import QUICK, Plan, draw, fig1
 from ssnr.spaces import get_space
 
@@ -19,8 +20,8 @@ FOLDER = os.environ.get("SSNR_CIFAR10", "")
 needs_images = pytest.mark.skipif(not FOLDER, reason="SSNR_CIFAR10 is not set")
 # The quick figure on a grid that is smaller still.
 TINY = replace(
-    QUICK, arch="11-w8", densities=(1.0, 0.1, 0.01), init_densities=(1.0, 0.1), rounds=10, epochs=2,
-    train_images=512, test_images=256, batch_size=64,
+    QUICK, arch="11-w8", densities=(1.0, 0.1, 0.01), init_densities=(1.0, 0.1), train_images=512, test_images=256,
+    ways=Ways(epochs=2, rounds=10, batch_size=64),
 )  # fmt: skip
 TABLE = pd.DataFrame(
     [
@@ -53,13 +54,14 @@ def test_the_figure_is_made_once_and_read_afterwards(tmp_path):
     assert said == []
     pd.testing.assert_frame_equal(again.table, result.table)
     with pytest.raises(UsageError, match=r"points\.jsonl holds another curve: vgg:11-w8 .* name another folder"):
-        fig1(FOLDER, tmp_path, replace(TINY, seed=1))
+        fig1(FOLDER, tmp_path, replace(TINY, ways=replace(TINY.ways, seed=1)))
 
 
 @needs_images
 def test_scores_by_snip_read_a_batch(tmp_path):
-    plan = replace(TINY, saliency="snip", rounds=None, epochs=1, densities=(1.0, 0.5), init_densities=())
-    table = fig1(FOLDER, tmp_path, replace(plan, finetune_epochs=0)).table
+    ways = Ways(epochs=1, finetune_epochs=0, batch_size=64, saliency="snip")
+    plan = replace(TINY, densities=(1.0, 0.5), init_densities=(), ways=ways)
+    table = fig1(FOLDER, tmp_path, plan).table
     assert table["reading"].tolist() == ["trained", "trained"]
     assert (table["sum"] > 0).all() and table["kept"].tolist()[1] == round(table["kept"].tolist()[0] / 2)
 
@@ -91,7 +93,7 @@ def test_the_picture_has_a_panel_for_each_reading(tmp_path):
 
 
 def test_the_plan_of_the_paper():
-    assert Plan().arch == "16" and Plan().epochs >= 20
+    assert Plan().arch == "16" and Plan().ways.epochs >= 20
     assert max(Plan().densities) == 1.0 and min(Plan().densities) == 0.001
 
 
@@ -123,10 +125,10 @@ def test_without_images_the_command_says_where_they_may_be(run, tmp_path, monkey
     [
         ("-d 0", "density 0.0: expected the share of weights to keep, above 0 and at most 1"),
         ("--precision half", "precision 'half': expected float32 or bfloat16"),
-        ("--epochs 0", "epochs 0, batch size 128: expected at least 1 of each"),
+        ("--epochs 0", "--epochs 0: expected at least 1"),
         ("--saliency snip --saliency grasp", "figure 1 takes one --saliency, got 2"),
         ("--saliency snap", "unknown saliency 'snap': did you mean snip? (`ssnr list` shows all)"),
-        ("--saliency random", "figure 1 needs a saliency that has scores; random masks have none"),
+        ("--saliency random", "a pruning curve needs a saliency that has scores; random masks have none"),
     ],
 )
 def test_wrong_options_are_one_line(run, tmp_path, options, message):

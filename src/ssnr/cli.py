@@ -258,6 +258,15 @@ def prune(
             help="File of masks to write; with several densities, NAME-DENSITY.pt each. The table goes to NAME.csv.",
         ),
     ] = Path("masks.pt"),
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve", help="Instead of masks: accuracy on CIFAR-10 and scores at each density (default 1 … 0.001)."
+        ),
+    ] = False,
+    epochs: Annotated[int, typer.Option(help="--curve: train the network first; 0 takes its weights as they are.")] = 0,
+    finetune_epochs: Annotated[int, typer.Option(help="--curve: train a little behind each pruning.")] = 0,
+    precision: Annotated[str, typer.Option(help="--curve: of trainings, float32 or bfloat16.")] = "float32",
     json: Json = False,
 ) -> None:
     """Choose which weights to keep, by saliency; write the masks, show how many each layer keeps.
@@ -265,6 +274,20 @@ def prune(
     Masks are plain bool tensors by parameter name: `ssnr.pruning.apply(net, ssnr.Masks.load("masks.pt"))` puts them on
     a network through `torch.nn.utils.prune`.
     """
+    if curve:
+        from ssnr import _commands, _figures
+        from ssnr.experiments import Ways
+
+        ways = Ways(
+            epochs=epochs, finetune_epochs=finetune_epochs, precision=precision, saliency=saliency, scope=scope,
+            rounds=rounds, exclude=tuple(exclude or ()), recipe=str(_commands.recipe_of(recipe, None)), seed=seed,
+            device=_commands.device_of(device),
+        )  # fmt: skip
+        _figures.curve(
+            target, ways, densities=density, input_shape=input_shape, data=data, batch_size=batch_size, out=out,
+            as_json=json,
+        )  # fmt: skip
+        return
     from ssnr import _pruning_commands
 
     _pruning_commands.prune(

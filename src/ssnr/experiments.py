@@ -11,15 +11,19 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from ssnr._errors import SsnrError
+from ssnr._errors import SsnrError, UsageError
+from ssnr._registry import unknown
 from ssnr.curves import COLUMNS, READINGS, SCORES, Point, Record
-from ssnr.pruning import Masks, apply, check_density
+from ssnr.proxies import SALIENCIES
+from ssnr.pruning import Masks, apply, check_density, masks
 from ssnr.scoring import score
+from ssnr.training import Images, Settings, accuracy, train
 
 Make = Callable[[], nn.Module]
 Train = Callable[[nn.Module, str], None]
 Evaluate = Callable[[nn.Module], float]
 Prune = Callable[[nn.Module, float], Masks]
+Notify = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -114,29 +118,29 @@ def _missing(protocol: Protocol, later: list[float], early: list[float], record:
 def _of_trained(protocol: Protocol, trained: nn.Module, density: float, readings: list[str]) -> Iterator[Point]:
     net = protocol.make()
     net.load_state_dict(trained.state_dict())
-    masks = protocol.prune(net, density)
-    apply(net, masks)
+    kept = protocol.prune(net, density)
+    apply(net, kept)
     scores = measure(protocol, net)
     if "trained" in readings:
-        yield Point("trained", density, masks.kept, masks.total, len(masks.collapsed), protocol.evaluate(net), *scores)
+        yield Point("trained", density, kept.kept, kept.total, len(kept.collapsed), protocol.evaluate(net), *scores)
     if "finetuned" in readings and protocol.finetune is not None:
         small = protocol.shrink(net) if protocol.shrink else net
         protocol.finetune(small, f"finetune-{density:g}")
         percent = protocol.evaluate(small)
-        yield Point("finetuned", density, masks.kept, masks.total, len(masks.collapsed), percent, *scores)
+        yield Point("finetuned", density, kept.kept, kept.total, len(kept.collapsed), percent, *scores)
 
 
 def _of_init(protocol: Protocol, trained: nn.Module | None, density: float) -> Point:
     net = protocol.make()
-    masks = protocol.prune(net, density)
-    apply(net, masks)
+    kept = protocol.prune(net, density)
+    apply(net, kept)
     scores = measure(protocol, net)
     if density == 1.0 and trained is not None:
         net = trained  # the dense network has been trained already
     else:
         net = protocol.shrink(net) if protocol.shrink else net
         protocol.train(net, f"init-{density:g}")
-    return Point("init", density, masks.kept, masks.total, len(masks.collapsed), protocol.evaluate(net), *scores)
+    return Point("init", density, kept.kept, kept.total, len(kept.collapsed), protocol.evaluate(net), *scores)
 
 
 def measure(protocol: Protocol, net: nn.Module) -> tuple[float, float, float]:
@@ -153,3 +157,99 @@ def measure(protocol: Protocol, net: nn.Module) -> tuple[float, float, float]:
     values = [found[name].value for name in names]
     first, second, third = (math.nan if v is None or not math.isfinite(v) else v for v in values)
     return first, second, third
+
+
+# --- on images --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How `on_images` trains and prunes.
+
+    Attributes:
+        epochs: of the training of the dense network, and of one behind a pruning at initialisation; 0 for none.
+        lr: its peak learning rate.
+        finetune_epochs: of the short training behind a pruning; 0 leaves that reading out.
+        finetune_lr: its peak learning rate.
+        batch_size: images a step.
+        precision: float32 or bfloat16, of trainings.
+        saliency: by which weights are kept, and whose scores are measured.
+        scope: of the pruning, global or layer.
+        rounds: of the pruning; None is the saliency's own number.
+        exclude: layers that stay dense.
+        recipe: of the saliency.
+        seed: of everything that is drawn.
+        device: where to train.
+    """
+
+    epochs: int = 20
+    lr: float = 0.05
+    finetune_epochs: int = 1
+    finetune_lr: float = 0.01
+    batch_size: int = 128
+    precision: str = "float32"
+    saliency: str = "synflow"
+    scope: str = "global"
+    rounds: int | None = None
+    exclude: tuple[str, ...] = ()
+    recipe: str = "seed"
+    seed: int = 0
+    device: str = "cpu"
+
+
+def on_images(
+    make: Make, images: Images, ways: Ways, folder: Path, *, input_shape: tuple[int, ...] | None, batch: Any = None,
+    shrink: Callable[[nn.Module], nn.Module] | None = None, notify: Notify | None = None,
+) -> Protocol:  # fmt: skip
+    """A protocol with this project's own training loop.
+
+    Args:
+        make: → the network with its first weights.
+        images: to train and to test on.
+        ways: how.
+        folder: of the checkpoints, one a training.
+        input_shape: of one input, for synflow.
+        batch: for saliencies that read data.
+        shrink: as in `Protocol`.
+        notify: called with (what is being done, steps done, steps in all).
+    """
+
+    def step(what: str) -> Callable[[int, int], None] | None:
+        return None if notify is None else lambda done, total: notify(what, done, total)
+
+    def trainer(epochs: int, lr: float) -> Train:
+        settings = Settings(max(epochs, 1), ways.batch_size, lr, precision=ways.precision, seed=ways.seed)
+
+        def run(net: nn.Module, job: str) -> None:
+            path = folder / f"{job}.pt"
+            if epochs:
+                train(net, images, settings, checkpoint=path, device=ways.device, on_step=step(f"training {job}"))
+
+        return run
+
+    def evaluate(net: nn.Module) -> float:
+        return accuracy(net, images.test, images.test_labels, device=ways.device, precision=ways.precision)
+
+    def prune(net: nn.Module, density: float) -> Masks:
+        return masks(
+            net, ways.saliency, density, batch=batch, input_shape=input_shape, scope=ways.scope, rounds=ways.rounds,
+            exclude=ways.exclude, recipe=ways.recipe, seed=ways.seed, progress=step(f"pruning to {density:g}"),
+        )  # fmt: skip
+
+    finetune = trainer(ways.finetune_epochs, ways.finetune_lr) if ways.finetune_epochs else None
+    return Protocol(
+        make, trainer(ways.epochs, ways.lr), evaluate, prune, finetune, shrink, input_shape, ways.saliency, batch
+    )
+
+
+def check_saliency(saliency: str) -> bool:
+    """Whether the saliency of a curve reads data.
+
+    Raises:
+        UsageError: there is no such saliency, or it has no scores.
+    """
+    if saliency == "random":
+        raise UsageError("a pruning curve needs a saliency that has scores; random masks have none")
+    if saliency not in SALIENCIES:
+        raise unknown("saliency", saliency, SALIENCIES)
+    return SALIENCIES[saliency].data

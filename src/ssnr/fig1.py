@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import nn
 
-from ssnr import curves, experiments, plots
-from ssnr._errors import SsnrError, UsageError
-from ssnr._registry import unknown
-from ssnr.data import Batch, cifar10
-from ssnr.proxies import SALIENCIES
-from ssnr.pruning import Masks, check_density, compact, masks
-from ssnr.recipes import get_recipe
+from ssnr import curves, plots
+from ssnr._errors import SsnrError
+from ssnr.data import cifar10
+from ssnr.experiments import Notify, Ways, check_saliency, curve, on_images
+from ssnr.pruning import check_density, compact
 from ssnr.spaces import get_space
-from ssnr.training import Images, Settings, accuracy, cifar10_images, train
+from ssnr.training import Images, cifar10_images
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Notify = Callable[[str, int, int], None]
 _HEADINGS = ("reading", "score", "n", "ρ", "τ", "gap", "accuracy holds to", "left there")
 _FIRST = ("density", "weights", "accuracy %", *(f"{name}, relative" for name in curves.SCORES))
 
@@ -36,37 +32,21 @@ class Plan:
         arch: of the space `vgg`.
         densities: shares of the weights that are left when the trained network is pruned.
         init_densities: those at which a network is pruned at initialisation and trained; each costs a whole training.
-        saliency: by which weights are kept, and whose scores are shown.
-        rounds: of the pruning; None is the saliency's own number, 100 for synflow.
-        epochs: of every training.
-        finetune_epochs: of the short training behind the pruning; 0 leaves that reading out.
-        finetune_lr: its peak learning rate.
-        batch_size: images a step.
-        lr: peak learning rate.
-        precision: float32 or bfloat16, of trainings.
+        ways: how networks are trained and pruned.
         train_images: only the first so many; None for all.
         test_images: likewise.
-        seed: of first weights and of everything that training draws.
     """
 
     arch: str = "16"
     densities: tuple[float, ...] = (1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)
     init_densities: tuple[float, ...] = (1, 0.1, 0.03, 0.01, 0.003, 0.001)
-    saliency: str = "synflow"
-    rounds: int | None = None
-    epochs: int = 20
-    finetune_epochs: int = 1
-    finetune_lr: float = 0.01
-    batch_size: int = 128
-    lr: float = 0.05
-    precision: str = "float32"
+    ways: Ways = Ways()
     train_images: int | None = None
     test_images: int | None = None
-    seed: int = 0
 
 
 # A quarter of the width, a fifth of the epochs: minutes, and the same shape.
-QUICK = Plan(arch="16-w16", epochs=4, train_images=10_000, test_images=2_000)
+QUICK = Plan(arch="16-w16", ways=Ways(epochs=4), train_images=10_000, test_images=2_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +115,7 @@ class Fig1Result:
             yield reading, cells
 
 
-def fig1(
-    folder: str | Path, out: str | Path, plan: Plan | None = None, *, device: str = "cpu", notify: Notify | None = None
-) -> Fig1Result:
+def fig1(folder: str | Path, out: str | Path, plan: Plan | None = None, *, notify: Notify | None = None) -> Fig1Result:
     """Train, prune, measure and draw; what was done before, in the same `out`, is not done again.
 
     Writes fig1.png, fig1.pdf, fig1.csv and fig1.md into `out`, and into `out`/fig1 a checkpoint of every training and a
@@ -147,7 +125,6 @@ def fig1(
         folder: CIFAR-10, the whole Python archive or a part of it.
         out: folder of the files; created.
         plan: what to make; the paper's VGG-16 by default.
-        device: where to train.
         notify: called with (what is being done, steps done, steps in all).
 
     Raises:
@@ -155,20 +132,22 @@ def fig1(
         SsnrError: a training diverged, or a file cannot be written.
     """
     chosen = plan or Plan()
-    data = _reads_data(chosen.saliency)
+    ways, space, work = chosen.ways, get_space("vgg"), Path(out) / "fig1"
+    data = check_saliency(ways.saliency)
     for density in (*chosen.densities, *chosen.init_densities):
         check_density(density)
     images = cifar10_images(folder, train=chosen.train_images, test=chosen.test_images)
-    work = Path(out) / "fig1"
-    batch = cifar10(folder, min(256, len(images.train)), seed=chosen.seed) if data else None
-    table = experiments.curve(
-        _protocol(chosen, images, batch, work, device, notify),
-        chosen.densities,
-        chosen.init_densities,
-        record=work / "points.jsonl",
-        identity=f"{describe(chosen, images)} {images.fingerprint}",
-    )
-    return draw(table, out, describe(chosen, images))
+    protocol = on_images(
+        lambda: space.build(chosen.arch, seed=ways.seed), images, ways, work, input_shape=space.input_shape,
+        batch=cifar10(folder, min(256, len(images.train)), seed=ways.seed) if data else None, shrink=compact,
+        notify=notify,
+    )  # fmt: skip
+    description = describe(chosen, images)
+    table = curve(
+        protocol, chosen.densities, chosen.init_densities, record=work / "points.jsonl",
+        identity=f"{description} {images.fingerprint}",
+    )  # fmt: skip
+    return draw(table, out, description)
 
 
 def draw(table: pd.DataFrame, out: str | Path, description: str) -> Fig1Result:
@@ -191,59 +170,15 @@ def draw(table: pd.DataFrame, out: str | Path, description: str) -> Fig1Result:
 
 def describe(plan: Plan, images: Images) -> str:
     """The protocol in words."""
-    short = f", then {plan.finetune_epochs} at {plan.finetune_lr:g} behind a pruning" if plan.finetune_epochs else ""
+    w = plan.ways
+    short = f", then {w.finetune_epochs} at {w.finetune_lr:g} behind a pruning" if w.finetune_epochs else ""
     return (
-        f"vgg:{plan.arch} on {images.name}. {plan.saliency} masks over all layers"
-        f"{f' in {plan.rounds} rounds' if plan.rounds else ''}; scores of the weights that are left, norms bypassed. "
-        f"Training: {plan.epochs} epochs of SGD with momentum 0.9, weight decay 0.0005, batch {plan.batch_size}, "
-        f"learning rate {plan.lr:g} falling to 0 along a cosine{short}, crops and mirror images, {plan.precision}, "
-        f"seed {plan.seed}."
+        f"vgg:{plan.arch} on {images.name}. {w.saliency} masks over all layers"
+        f"{f' in {w.rounds} rounds' if w.rounds else ''}; scores of the weights that are left, norms bypassed. "
+        f"Training: {w.epochs} epochs of SGD with momentum 0.9, weight decay 0.0005, batch {w.batch_size}, "
+        f"learning rate {w.lr:g} falling to 0 along a cosine{short}, crops and mirror images, {w.precision}, "
+        f"seed {w.seed}."
     )
-
-
-def _reads_data(saliency: str) -> bool:
-    if saliency == "random":
-        raise UsageError("figure 1 needs a saliency that has scores; random masks have none")
-    if saliency not in SALIENCIES:
-        raise unknown("saliency", saliency, SALIENCIES)
-    return SALIENCIES[saliency].data
-
-
-def _protocol(
-    plan: Plan, images: Images, batch: Batch | None, work: Path, device: str, notify: Notify | None
-) -> experiments.Protocol:
-    """The functions that the curve calls, for this network and this data."""
-    space = get_space("vgg")
-
-    def step(what: str) -> Callable[[int, int], None] | None:
-        return None if notify is None else lambda done, total: notify(what, done, total)
-
-    def trained(epochs: int, lr: float) -> experiments.Train:
-        settings = Settings(
-            epochs=epochs, batch_size=plan.batch_size, lr=lr, precision=plan.precision, seed=plan.seed
-        )  # fmt: skip
-
-        def run(net: nn.Module, job: str) -> None:
-            checkpoint = work / f"{job}.pt"
-            train(net, images, settings, checkpoint=checkpoint, device=device, on_step=step(f"training {job}"))
-
-        return run
-
-    def evaluate(net: nn.Module) -> float:
-        return accuracy(net, images.test, images.test_labels, device=device, precision=plan.precision)
-
-    def prune(net: nn.Module, density: float) -> Masks:
-        return masks(
-            net, plan.saliency, density, input_shape=space.input_shape, batch=batch, rounds=plan.rounds,
-            recipe=get_recipe("seed"), seed=plan.seed, progress=step(f"pruning to {density:g}"),
-        )  # fmt: skip
-
-    finetune = trained(plan.finetune_epochs, plan.finetune_lr) if plan.finetune_epochs else None
-    return experiments.Protocol(
-        make=lambda: space.build(plan.arch, seed=plan.seed),
-        train=trained(plan.epochs, plan.lr), evaluate=evaluate, prune=prune, finetune=finetune, shrink=compact,
-        input_shape=space.input_shape, saliency=plan.saliency, batch=batch,
-    )  # fmt: skip
 
 
 def _markdown(headings: tuple[str, ...], rows: Any) -> list[str]:
