@@ -236,7 +236,7 @@ def reproduce(
 ) -> None:  # fmt: skip
     """`ssnr reproduce`: sweep what is missing, then picture and table."""
     if what not in ("fig2", "table1"):
-        raise unknown("result of the paper", what, ("fig2", "table1"))
+        raise unknown("result of the paper", what, ("fig1", "fig2", "table1"))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

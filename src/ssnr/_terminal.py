@@ -101,3 +101,26 @@ def counted(name: str, total: int) -> Iterator[Callable[[int, int], None] | None
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def jobs(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr for one job after another, as a function of (what is done, steps done, steps in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TimeElapsedColumn())  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=None)
+        current = name
+
+        def notify(what: str, done: int, total: int) -> None:
+            nonlocal current, task
+            if what != current:
+                bar.remove_task(task)
+                current, task = what, bar.add_task(f"{name}: {what}", total=total)
+            bar.update(task, completed=done, total=total)
+
+        yield notify

@@ -146,7 +146,8 @@ def reproduce(
     what: Annotated[
         str,
         typer.Argument(
-            help="fig2: score against accuracy, all of NAS-Bench-201. "
+            help="fig1: accuracy and scores while VGG-16 is pruned. "
+            "fig2: score against accuracy, all of NAS-Bench-201. "
             "table1: Kendall τ on NAS-Bench-201, NAS-Bench-301 and TransNAS-Bench-101 micro."
         ),
     ],
@@ -163,7 +164,7 @@ def reproduce(
     ] = None,
     saliency: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="table1: rows, several allowed; default synflow."),
+        typer.Option(help="table1: rows, several allowed. fig1: by which to prune and to score. Default synflow."),
     ] = None,
     column: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -173,12 +174,35 @@ def reproduce(
     dtype: Dtype = None,
     init: Init = "independent",
     workers: Workers = None,
-    seed: Annotated[int, typer.Option(help="fig2: of the initialisation.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="fig1: a slim network and few epochs, minutes.")] = False,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="fig1: cifar10:DIR; default the folder that SSNR_CIFAR10 names."),
+    ] = None,
+    epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="fig1: of each training; default 20, with --quick 4."),
+    ] = None,
+    density: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option("-d", "--density", help="fig1: shares of the weights to keep; several; default 1 … 0.001."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fig1: of trainings, float32 or bfloat16 (faster where the processor has it).")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="fig1: where to train; auto, cpu, cuda …")] = "auto",
+    seed: Annotated[int, typer.Option(help="fig1, fig2: of the initialisation.")] = 0,
     json: Json = False,
 ) -> None:
     """Repeat a result of the paper on real data: picture, table, paper value beside own value."""
-    from ssnr import _commands
+    from ssnr import _commands, _figures
 
+    if what == "fig1":
+        _figures.fig1(
+            out=out, quick=quick, data=data, device=_commands.device_of(device), epochs=epochs, densities=density,
+            precision=precision, saliencies=saliency, seed=seed, as_json=json,
+        )  # fmt: skip
+        return
     _commands.reproduce(
         what, out=out, store=store, source=source, workers=workers, seed=seed, as_json=json, saliencies=saliency,
         columns=column, seeds=seeds, dtype=dtype, init=init,

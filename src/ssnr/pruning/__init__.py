@@ -16,6 +16,7 @@ In rounds, round k of n keeps density^(k/n) of the weights, and the saliency is 
 from __future__ import annotations
 
 from ssnr._errors import LayerCollapseWarning as LayerCollapseWarning
+from ssnr.pruning.compact import compact as compact
 from ssnr.pruning.modules import applied as applied
 from ssnr.pruning.modules import apply as apply
 from ssnr.pruning.modules import remove as remove
