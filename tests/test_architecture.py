@@ -34,7 +34,7 @@ ORDER = [
     {"studies", "plots"},
     {"reproduce", "table1", "fig1"},
     {"_terminal"},
-    {"_commands", "_listing", "_figures", "_pruning_commands"},
+    {"_commands", "_listing", "_pruning_commands", "_figures"},
     {"cli"},
     {"__init__", "__main__"},
 ]

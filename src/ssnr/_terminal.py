@@ -88,22 +88,6 @@ def shown(steps: Iterator[Progress], name: str, total: int) -> Iterator[Progress
 
 
 @contextmanager
-def counted(name: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr, as a function of (done, total); None where there is but one step."""
-    if total < 2:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
 def jobs(name: str) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr for one job after another, as a function of (what is done, steps done, steps in all)."""
     from rich.console import Console
@@ -124,3 +108,19 @@ def jobs(name: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, completed=done, total=total)
 
         yield notify
+
+
+@contextmanager
+def counted(name: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, as a function of (done, total); None where there is but one step."""
+    if total < 2:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

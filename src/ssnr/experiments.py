@@ -13,8 +13,7 @@ from torch import nn
 
 from ssnr._errors import SsnrError
 from ssnr.curves import COLUMNS, READINGS, SCORES, Point, Record
-from ssnr.pruning import Masks, apply
-from ssnr.pruning.select import check_density
+from ssnr.pruning import Masks, apply, check_density
 from ssnr.scoring import score
 
 Make = Callable[[], nn.Module]
