@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ssnr._errors import SsnrError, UsageError
 from ssnr._selection import describe_metric
-from ssnr.curves import READINGS, SCORES, relative
+from ssnr.curves import READINGS, SCORES, relative, tracking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,12 +119,12 @@ def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 def pruning_curve(table: pd.DataFrame) -> Figure:
     """One panel a reading: accuracy in percent on the left axis, each score relative to the dense network on the right.
 
-    Density runs from 1 on the left to the sparsest network on the right, on a logarithmic axis.
+    Above each panel stands how the ranks of each score and of accuracy agree. Density runs from 1 on the left to the sparsest network on the right, on a logarithmic axis.
 
     Args:
         table: of `experiments.curve`.
     """
-    shares = relative(table)
+    shares, follows = relative(table), tracking(table)
     readings = list(dict.fromkeys(table["reading"]))
     figure = _figure(4.4 * len(readings) + 0.6, 4.2)
     axes = figure.subplots(1, len(readings), sharey=True, squeeze=False)[0]
@@ -140,7 +140,9 @@ def pruning_curve(table: pd.DataFrame) -> Figure:
         ax.set_xlim(1.2, float(table["density"].min()) / 1.2)
         ax.set_ylim(0, 100)
         right.set_ylim(0, max(1.05, 1.05 * float(share[list(SCORES)].max().max())))
-        ax.set_title(READINGS[reading], fontsize=10)
+        rho = follows[follows["reading"] == reading].set_index("score")["spearman"]
+        said = " · ".join(f"{name} {rho[name]:.2f}" for name in SCORES)
+        ax.set_title(f"{READINGS[reading]}\nSpearman ρ with accuracy: {said}", fontsize=8)
         ax.set_xlabel("share of the weights that is left")
         ax.grid(linewidth=0.4, alpha=0.5)
         if ax is axes[-1]:
