@@ -119,7 +119,8 @@ def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 def pruning_curve(table: pd.DataFrame) -> Figure:
     """One panel a reading: accuracy in percent on the left axis, each score relative to the dense network on the right.
 
-    Above each panel stands how the ranks of each score and of accuracy agree. Density runs from 1 on the left to the sparsest network on the right, on a logarithmic axis.
+    Above each panel stands how the ranks of each score and of accuracy agree. Density runs from 1 on the left to the
+    sparsest network on the right, on a logarithmic axis.
 
     Args:
         table: of `experiments.curve`.

@@ -89,15 +89,16 @@ def masks(
         refuse_pruned(net)
         names = _prunable(model, exclude)
         kept: dict[str, Tensor] = {}
-        for step in range(1, rounds + 1):
+        steps = rounds if density < 1 else 1  # where all are kept, one pass tells which take part
+        for step in range(1, steps + 1):
             torch.manual_seed(seed)
             scores = _scores(model, names, rule, kept, given, input_shape, loss, seed)
             if not kept:
                 kept = {name: torch.ones(s.shape, dtype=torch.bool, device=s.device) for name, s in scores.items()}
                 _check_count(density, sum(s.numel() for s in scores.values()), scope)
-            keep_largest(scores, kept, density ** (step / rounds), scope)
+            keep_largest(scores, kept, density ** (step / steps), scope)
             if progress is not None:
-                progress(step, rounds)
+                progress(step, steps)
     how = {
         "saliency": saliency, "density": density, "scope": scope, "rounds": rounds, "recipe": str(chosen),
         "seed": seed, "batch": None if given is None else given.fingerprint,
