@@ -21,7 +21,7 @@ ORDER = [
     {"proxies"},
     {"spaces", "store", "stats", "curves"},
     {"_masks"},
-    {"_model", "linearize"},
+    {"_model", "linearize", "_scaled"},
     {"data"},
     {"saliencies", "activations", "supernet"},
     {"counts"},

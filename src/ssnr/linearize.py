@@ -1,18 +1,21 @@
-"""Synflow's reading of a network: weights by magnitude, norms and dropout passed through.
+"""Synflow's reading of a network: weights by magnitude, norms and dropout passed through, tokens as one-hot vectors.
 
 The network itself is not changed and not copied. While it runs, a `TorchFunctionMode` sees every function that it
-calls, whether from a module or from its own code, and answers for norms and dropout with their input.
+calls, whether from a module or from its own code. It answers for norms and dropout with their input, for the embedding
+of a token with the sum of all rows, and writes down which modules are of no degree in what comes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
@@ -62,7 +65,7 @@ def _uses_batch_statistics(args: Any, kwargs: Any) -> bool:
     return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
 
 
-def _without_dust(x: torch.Tensor) -> torch.Tensor:
+def _without_dust(x: Tensor) -> Tensor:
     """Channels whose spread is rounding, replaced by their mean, which has no gradient."""
     over = [d for d in range(x.dim()) if d != 1]
     with torch.no_grad():
@@ -72,26 +75,173 @@ def _without_dust(x: torch.Tensor) -> torch.Tensor:
     return torch.where(dust, mean, x) if bool(dust.any()) else x
 
 
+class CopiesNeeded(BaseException):
+    """The network changes in place what a norm puts out: here that is what went into the norm, and has to be copied."""
+
+
+class Reading(Bypass):
+    """`Bypass` that also reads tokens, and keeps a list of what it could only approximate.
+
+    Synflow is exact where the network is of degree one in each layer at |θ|. A sigmoid, a softmax, a product of two
+    activations is not; there the saliency is that of the real function.
+
+    Attributes:
+        approximated: "module (function)" of each such place, as an ordered set.
+        copies: whether a bypassed norm puts out a copy of its input.
+        gates: a one for every embedding of tokens, by which it is multiplied: their gradients say whether the output
+            depends on the tokens.
+    """
+
+    def __init__(
+        self, functions: frozenset[Callable[..., Any]], net: nn.Module, sources: Sequence[Tensor], copies: bool
+    ) -> None:
+        super().__init__(functions)
+        self.copies = copies
+        self.approximated: dict[str, None] = {}
+        self.gates: list[Tensor] = []
+        self._net, self._sources = net, sources
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.functions:
+            out = args[0] if args else kwargs["input"]
+            if self.copies:
+                return out.clone()
+            out.__dict__["_ssnr_passed"] = True
+            return out
+        raw = getattr(func, "__name__", "")
+        name = raw.strip("_")
+        in_place = raw.endswith("_") or (kwargs and kwargs.get("inplace"))
+        if in_place and name not in _HARMLESS and _is_passed(args):
+            raise CopiesNeeded
+        if name in _CURVED or name in _PRODUCTS:
+            self._look(name, args, kwargs or {})
+        if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input")):
+            return self._rows(name, *args, **(kwargs or {}))
+        out = super().__torch_function__(func, types, args, kwargs)
+        if isinstance(out, Tensor) and not out.is_floating_point() and any(map(_is_token, args)):
+            mark_tokens(out)
+        return out
+
+    def _look(self, name: str, args: Any, kwargs: Any) -> None:
+        """Write the function down where it is applied to activations, a product where both factors are."""
+        needed = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
+        if name == "einsum" and len(args) == 2 and isinstance(args[1], (tuple, list)):
+            needed = [a for a in args[1] if isinstance(a, Tensor) and a.requires_grad]
+        if name in _PRODUCTS:
+            live = [a for a in needed[:2] if a.grad_fn is not None and reaches(a, [*self._sources, *self.gates])]
+            if len(live) < 2 and not (name in _QUOTIENTS and live and live[0] is not args[0]):
+                return
+        elif not needed:
+            return
+        self.approximated[f"{_caller(self._net) or 'the network'} ({name})"] = None
+
+    def _rows(self, name: str, ids: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """What an all-ones vector over the vocabulary looks up in every position: the sum of all rows."""
+        gate = torch.ones((), dtype=weight.dtype, device=weight.device, requires_grad=True)
+        self.gates.append(gate)
+        row = weight.sum(0) * gate
+        if name == "embedding":
+            return row.expand(*ids.shape, -1)
+        mode = args[5] if len(args) > 5 else kwargs.get("mode", "mean")
+        offsets = args[0] if args else kwargs.get("offsets")
+        bags = len(ids) if offsets is None else len(offsets)
+        many = ids.shape[-1] if offsets is None else ids.numel() / bags
+        return (row * many if mode == "sum" else row).expand(bags, -1)
+
+
+# In place, but what is positive stays what it is.
+_HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))
+_LOOKUPS = frozenset((F.embedding, F.embedding_bag, torch.embedding, torch.embedding_bag))
+_QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
+_PRODUCTS = frozenset(("mul", "multiply", "imul", "matmul", "bmm", "mm", "einsum", "bilinear", "linear", "conv1d",
+                       "conv2d", "conv3d", "mv", "dot", *_QUOTIENTS))  # fmt: skip
+_CURVES = """
+    sigmoid tanh gelu silu mish softplus softsign logsigmoid log_sigmoid hardtanh relu6 hardsigmoid hardswish elu selu
+    celu tanhshrink softshrink hardshrink threshold glu softmax log_softmax softmin gumbel_softmax exp exp2 expm1 log
+    log2 log10 log1p logsumexp sqrt rsqrt square pow reciprocal rtruediv sin cos tan asin acos atan arctan sinh cosh erf
+    erfc expit clamp clamp_min clamp_max clip prod cumprod norm vector_norm std var normalize cosine_similarity cdist
+    pdist pairwise_distance scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu
+    lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign
+"""
+_CURVED = frozenset(_CURVES.split())
+
+
+def mark_tokens(value: Any) -> None:
+    """Say of the integer tensors of a nest that they are tokens: what is looked up with them is one-hot."""
+    if isinstance(value, Tensor):
+        if not value.is_floating_point() and not value.is_complex() and value.dtype is not torch.bool:
+            value.__dict__["_ssnr_token"] = True
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            mark_tokens(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            mark_tokens(item)
+
+
+def _is_passed(args: Any) -> bool:
+    return bool(args) and isinstance(args[0], Tensor) and "_ssnr_passed" in args[0].__dict__
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, Tensor) and "_ssnr_token" in value.__dict__
+
+
+def _caller(net: nn.Module) -> str | None:
+    """The name of the module whose forward is running, innermost first, from the frames of the call."""
+    names = {id(module): name for name, module in net.named_modules()}
+    frame = sys._getframe(1)
+    while frame is not None:
+        own = frame.f_locals.get("self")
+        if isinstance(own, nn.Module) and id(own) in names:
+            return names[id(own)] or type(own).__name__
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def reaches(value: Tensor, sources: Sequence[Tensor]) -> bool:
+    """Whether any source is in the graph behind a value, whatever its gradient."""
+    wanted = {id(source) for source in sources}
+    todo, seen = [value.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if id(getattr(node, "variable", None)) in wanted:
+            return True
+        todo += [before for before, _ in node.next_functions]
+    return False
+
+
 @contextmanager
-def linear(net: nn.Module, norms: str) -> Iterator[None]:
+def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies: bool = False) -> Iterator[Reading]:
     """Run `net` in here with its norms bypassed.
+
+    A norm is a function of torch that normalises, or a module whose class is called a norm (`LlamaRMSNorm`,
+    `FrozenBatchNorm2d`, `L2Norm`) and has no matrix of weights. Where a class does more than that (batch norm and
+    activation in one), its functions are seen one by one.
 
     Args:
         net: the network.
         norms: "all" bypasses norms of every kind, module or functional; "batch" exactly `BatchNorm1d` and
             `BatchNorm2d` modules, as the field's published code does; "none" keeps them.
+        sources: leaves that the network reads, to tell activations from weights.
+        copies: whether a bypassed norm puts out a copy of its input.
+
+    Raises:
+        CopiesNeeded: without copies, the network changes what a norm puts out.
     """
-    if norms == "all":
-        with Bypass(_NORMS | _DROPOUT):
-            yield
-        return
-    bypassed = [m for m in net.modules() if norms == "batch" and type(m) in (nn.BatchNorm1d, nn.BatchNorm2d)]
+    if norms == "batch":
+        bypassed = [m for m in net.modules() if type(m) in (nn.BatchNorm1d, nn.BatchNorm2d)]
+    else:
+        bypassed = [m for m in net.modules() if norms == "all" and _is_own_norm(m)]
     own = [module.__dict__.get("forward") for module in bypassed]
     for module in bypassed:
         module.__dict__["forward"] = _identity
     try:
-        with Bypass(_DROPOUT):
-            yield
+        with Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies) as reading:
+            yield reading
     finally:
         for module, forward in zip(bypassed, own, strict=True):
             del module.__dict__["forward"]
@@ -99,10 +249,26 @@ def linear(net: nn.Module, norms: str) -> Iterator[None]:
                 module.__dict__["forward"] = forward
 
 
+def _is_own_norm(module: nn.Module) -> bool:
+    """Whether a module of nobody's but the user's is a norm by its name, and by having nothing but vectors."""
+    kind = type(module)
+    if kind.__module__.startswith("torch.") or not _NORM_NAME.search(kind.__name__):
+        return False
+    return not module._modules and all(p is None or p.dim() < 2 or _is_vector(p) for p in module._parameters.values())
+
+
+def _is_vector(parameter: Tensor) -> bool:
+    """(1, C, 1, 1) and the like: one number a channel."""
+    return sum(size > 1 for size in parameter.shape) <= 1
+
+
+_NORM_NAME = re.compile(r"(?i)norm([123]d)?$")
+
+
 def without_dropout() -> TorchFunctionMode:
     """Pass dropout of every kind through, for data-driven passes in train mode."""
     return Bypass(_DROPOUT)
 
 
-def _identity(x: torch.Tensor) -> torch.Tensor:
+def _identity(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return x

@@ -26,6 +26,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "idle": ("exclude", "zeros"),
     "log": ("none", "ln"),
     "init": ("independent", "shared"),
+    "tokens": ("ones", "batch"),
 }
 
 
@@ -48,6 +49,7 @@ class Recipe:
     log: str = "none"  # synflow's sum as it is, or its natural logarithm
     temperature: float = 1.0  # grasp divides the logits by it
     variant: str = "default"  # how a search space builds the network
+    tokens: str = "ones"  # synflow reads tokens as all-ones one-hot vectors, or looks the batch's own up
     init: str = "independent"  # in a sweep: every network draws its own weights, or all share a supernet's
 
     @property

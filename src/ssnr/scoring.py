@@ -161,7 +161,7 @@ def _measure_family(
     for name in names:
         signal = signals[name]
         try:
-            moments = from_tensors(survivors(signal.tensors, model.masks), numel)
+            moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
         except ScoringError as error:
             found[name] = Result("", "failed", str(error))
             continue

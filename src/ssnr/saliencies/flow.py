@@ -2,58 +2,123 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssnr._errors import UsageError
+from ssnr._errors import ScoringError, UsageError
 from ssnr._model import Model, outputs_of
+from ssnr._scaled import Scaled
 from ssnr.data import ones
-from ssnr.linearize import linear
-from ssnr.saliencies.signals import Signal, products, set_mode, spread
+from ssnr.linearize import CopiesNeeded, linear, mark_tokens
+from ssnr.saliencies.signals import Signal, followed, mapped, moved, products, set_mode, spread
+
+# Where R or a layer's largest saliency is outside of 2^low … 2^high, something may have been lost on the way.
+_SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
 
 
 def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None) -> Signal:
     """S = |θ ⊙ ∂R/∂θ|, R = the sum of all outputs of the network at |θ| on an all-ones input (Tanaka et al., 2020).
 
-    Norms and dropout are passed through, biases and buffers enter by magnitude, activations stay.
+    Norms and dropout are passed through, biases and buffers enter by magnitude, activations stay. Integer inputs are
+    tokens: their embedding is the linear layer over one-hot vectors, and its all-ones input gives every position the
+    sum of all rows. Where numbers leave the range of the format, the pass is repeated with tensors that carry a power
+    of two, so that depth and width never overflow: the signal's exponent is that of all its tensors.
 
     Args:
         model: the network.
         input_shape: of one sample without its batch dimension.
-        inputs: what the network takes, instead of `input_shape`; only its shape is used.
+        inputs: what the network takes, instead of `input_shape`; of floating-point tensors only the shape is used.
 
     Raises:
         ScoringError: the forward pass raised, or has no floating-point output.
         UsageError: neither `input_shape` nor `inputs`.
     """
     dtype = getattr(torch, model.recipe.synflow_dtype)
+    own_tokens = model.recipe.tokens == "batch"
+    example = inputs if own_tokens and inputs is not None else ones_like(inputs, input_shape)
+    copies = False
+    try:
+        signal = _once(model, example, dtype, scaled=False, copies=False)
+    except CopiesNeeded:
+        copies = True
+        signal = _once(model, example, dtype, scaled=False, copies=True)
+    if _in_range(signal, dtype):
+        return signal
+    try:
+        return _once(model, example, dtype, scaled=True, copies=copies)
+    except ScoringError:
+        return signal
+
+
+def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copies: bool) -> Signal:
+    """The two passes."""
     device = next(iter(model.scored.values())).device
-    leaf = ones_like(inputs, input_shape).to(device, dtype).requires_grad_()
+    # Copies, because a network may change its input in place, which a leaf does not allow.
+    inputs, sources = followed(moved(_all_ones(example), device, dtype))
+    if model.recipe.tokens == "ones":
+        mark_tokens(inputs)
     weights = model.weights(dtype, torch.abs, statistics=model.recipe.norms != "all")
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
     set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
-    with torch.enable_grad(), linear(model.net, model.recipe.norms):
-        # A copy, because a network may change its input in place, which a leaf does not allow.
-        outputs = outputs_of(model.call(weights, leaf.clone()))
-        R = torch.stack([out.sum() for out in outputs]).sum()
+    scale = Scaled(dtype) if scaled else None
+    reading = linear(model.net, model.recipe.norms, sources, copies=copies)
+    with torch.enable_grad(), scale or nullcontext(), reading as read:
+        outputs = outputs_of(model.call(weights, inputs))
+    R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
+    approximated = tuple(read.approximated)
     if not R.requires_grad:
-        return Signal(dict.fromkeys(model.scored), dead=True)
-    *gradients, flow = torch.autograd.grad(R, [*leaves.values(), leaf], allow_unused=True)
+        return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated)
+    entries = [*sources, *read.gates]
+    found = torch.autograd.grad(R, [*leaves.values(), *entries], allow_unused=True)
+    gradients, flows = found[: len(leaves)], found[len(leaves) :]
     # Not in place: two weights that are added have one gradient tensor between them.
     magnitudes = [None if s is None else s.abs_() for s in products(list(leaves.values()), list(gradients))]
-    dead = flow is None or not bool(flow.any())
-    return Signal(spread(model, dict(zip(leaves, magnitudes, strict=True))), dead)
+    dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
+    tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
+    return Signal(tensors, dead, exponent, approximated)
 
 
-def ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Tensor:
-    """The all-ones input of a network: from the shape of one sample, or from that of the inputs it takes."""
+def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
+    """Whether nothing can have overflowed or vanished: saliencies are finite, and far from the ends of the range."""
+    live = [t for t in signal.tensors.values() if t is not None and t.numel()]
+    if signal.dead or not live:
+        return not live  # nothing flows: because of the network, or because it all vanished
+    peaks = torch.stack([t.detach().amax().to(torch.float64) for t in live])
+    present = peaks[peaks > 0]
+    if not bool(torch.isfinite(peaks).all()) or not len(present):
+        return False
+    low, high = _SAFE[dtype]
+    exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
+    return bool(exponents[0] >= low) and bool(exponents[1] <= high)
+
+
+def ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Any:
+    """What synflow hands to a network: ones of one sample's shape; of a nest of inputs, all of it for one sample.
+
+    Integer and Boolean tensors stay what they are, for they say where, not how much. One-dimensional ones stay whole.
+    """
     if input_shape is not None:
         return ones(input_shape)
     if isinstance(inputs, (tuple, list)) and len(inputs) == 1:
         inputs = inputs[0]
-    if isinstance(inputs, Tensor):
-        return ones(tuple(inputs.shape[1:]))
-    raise UsageError("synflow needs the shape of one input: input_shape=(3, 32, 32), or a batch")
+    if inputs is None:
+        raise UsageError("synflow needs the shape of one input: input_shape=(3, 32, 32), or a batch")
+    return _first(inputs)
+
+
+def _first(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return mapped(_first, value)
+    if value.is_floating_point():
+        return ones(tuple(value.shape[1:])) if value.dim() else torch.ones(())
+    return value[:1] if value.dim() > 1 else value
+
+
+def _all_ones(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.ones_like(value) if value.is_floating_point() else value
+    return mapped(_all_ones, value)

@@ -9,16 +9,31 @@ import torch
 from torch import Tensor
 
 from ssnr._model import Model
+from ssnr.linearize import reaches as reaches
 
 Named = dict[str, Tensor | None]  # None: no gradient reached the layer, it is unused
 Loss = Callable[[Any, Any], Tensor]
 
 
 class Signal(NamedTuple):
-    """One saliency of one network: its tensors, and whether the output ignores the input."""
+    """One saliency of one network.
+
+    Attributes:
+        tensors: of each layer; every entry stands for itself times 2^exponent.
+        dead: whether the output ignores the input.
+        exponent: of all tensors.
+        approximated: places where the network is not of degree one, which synflow takes as they are.
+    """
 
     tensors: Named
     dead: bool = False
+    exponent: int = 0
+    approximated: tuple[str, ...] = ()
+
+    @property
+    def exponents(self) -> dict[str, int] | None:
+        """The exponent of each layer, None where all are 0."""
+        return dict.fromkeys(self.tensors, self.exponent) if self.exponent else None
 
 
 def share_of_norm(values: Tensor) -> Tensor:
@@ -63,21 +78,6 @@ def followed(inputs: Any) -> tuple[Any, list[Tensor]]:
 
     with torch.enable_grad():
         return copy(inputs), sources
-
-
-def reaches(value: Tensor, sources: list[Tensor]) -> bool:
-    """Whether any source is in the graph behind a value, whatever its gradient."""
-    wanted = {id(source) for source in sources}
-    todo, seen = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if id(getattr(node, "variable", None)) in wanted:
-            return True
-        todo += [before for before, _ in node.next_functions]
-    return False
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:

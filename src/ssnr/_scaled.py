@@ -1,0 +1,281 @@
+"""Tensors that carry a power of two, so that no network is too deep or too wide for floating point.
+
+A tensor t that the mode has seen stands for t·2^e. Products add exponents, sums bring their terms to the largest one,
+and whatever is of degree one passes it on. Where values leave the middle of the range, a multiplication by a power of
+two, which autograd sees as a constant, brings them back: exact, and gradients stay in range as well, because
+t ⊙ ∂R/∂t sums to R in every cut through a network of degree one.
+
+A function of no degree (sigmoid, softmax, a norm that is kept) is given the real values, as far as the format holds
+them: where they are larger it has long saturated. Terms of a sum that are 2^1000 times smaller than another vanish.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PRODUCTS = _words(
+    """
+    linear matmul mm bmm mv dot inner outer einsum mul multiply rmul bilinear tensordot kron conv1d conv2d
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution rmatmul
+    """
+)
+_BIAS_AT = {"linear": 2, "conv1d": 2, "conv2d": 2, "conv3d": 2, "conv_transpose1d": 2, "conv_transpose2d": 2,
+            "conv_transpose3d": 2, "convolution": 2, "bilinear": 3}  # fmt: skip
+_WITH_SUM = {"addmm": torch.mm, "addmv": torch.mv, "baddbmm": torch.bmm}
+_QUOTIENTS = frozenset(("div", "true_divide", "divide"))
+# In these a plain number is a term; in the joins it is a dimension.
+_ARITHMETIC = _words(
+    """
+    add sub subtract rsub radd where maximum minimum fmax fmin eq ne lt le gt ge greater less equal fill
+    masked_fill setitem
+    """
+)
+_JOINS = _words(
+    """
+    cat concat concatenate stack hstack vstack dstack index_add scatter_add index_copy copy index_put scatter
+    """
+)
+# Of degree one in their first tensor.
+_PASSES = _words(
+    """
+    relu leaky_relu prelu rrelu abs neg negative positive sum mean nansum nanmean amax amin max min median
+    topk sort kthvalue view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims
+    movedim moveaxis t getitem select narrow expand expand_as repeat repeat_interleave tile contiguous clone
+    detach to float double half bfloat16 type type_as squeeze unsqueeze pad constant_pad_nd interpolate
+    upsample pixel_shuffle pixel_unshuffle channel_shuffle roll flip fliplr flipud rot90 unfold fold im2col
+    col2im chunk split tensor_split split_with_sizes unbind gather take take_along_dim index_select cumsum
+    diagonal diag tril triu requires_grad real broadcast_to as_strided dropout dropout1d dropout2d dropout3d
+    alpha_dropout feature_dropout feature_alpha_dropout avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d
+    max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices
+    max_pool3d_with_indices adaptive_max_pool1d_with_indices lp_pool1d lp_pool2d
+    adaptive_max_pool2d_with_indices max_unpool1d max_unpool2d max_unpool3d grid_sample norm vector_norm std
+    embedding embedding_bag
+    """
+)
+# From some size on the identity on what is positive.
+_GROWING = _words(
+    """
+    gelu silu mish hardswish elu selu celu softplus
+    """
+)
+_SOFTMAX = frozenset(("softmax", "log_softmax"))
+
+
+class Scaled(TorchFunctionMode):
+    """The mode; see the module's docstring.
+
+    Args:
+        dtype: of the pass.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        largest = math.frexp(torch.finfo(dtype).max)[1]
+        self.limit = largest - 3  # 2^±limit are normal numbers
+        self.middle = largest // 8  # values stay within 2^±middle
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name, in_place = _plain_name(getattr(func, "__name__", ""))
+        tensors = _floating((args, kwargs))
+        if not tensors or name in ("set", "delete", "backward", "register_hook", "retain_grad"):
+            return func(*args, **kwargs)
+        if name == "get":
+            out = func(*args, **kwargs)
+            return _marked(out, exponent_of(args[0])) if isinstance(out, Tensor) and out is not args[0] else out
+        if in_place:
+            return self._in_place(func, name, args, kwargs)
+        return self._rule(func, name, tensors, args, kwargs)
+
+    def total(self, outputs: list[Tensor]) -> tuple[Tensor, int]:
+        """Σ of all outputs: t and e of t·2^e."""
+        sums = [self._centred(_marked(out.sum(), exponent_of(out))) for out in outputs]
+        most = max((exponent_of(s) for s in sums if bool(s != 0)), default=0)
+        return torch.stack([self._to(s, most) for s in sums]).sum(), most
+
+    # --- rules ----------------------------------------------------------------------------------------------------
+
+    def _rule(self, func: Any, name: str, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        if name in _PRODUCTS:
+            return self._product(func, name, args, kwargs)
+        if name in _WITH_SUM and not kwargs:
+            product = self._product(_WITH_SUM[name], "mm", args[1:3], {})
+            return self._sum(torch.add, "add", (args[0], product), {})
+        if name in _QUOTIENTS:
+            out = func(*args, **kwargs)
+            return self._centred(_marked(out, _exponent(args[0]) - _exponent(args[1])))
+        if name in ("rtruediv", "reciprocal"):
+            return self._centred(_marked(func(*args, **kwargs), -exponent_of(args[0])))
+        if name in ("square", "pow") and (name == "square" or isinstance(args[1], int)):
+            times = 2 if name == "square" else args[1]
+            return self._centred(_marked(func(*args, **kwargs), times * exponent_of(args[0])))
+        if name in _ARITHMETIC or name in _JOINS or (name in ("max", "min") and len(tensors) > 1):
+            return self._sum(func, name, args, kwargs)
+        if name in _PASSES:
+            return self._centred(_marked(func(*args, **kwargs), exponent_of(tensors[0])))
+        if name == "scaled_dot_product_attention":
+            query, key, value, *rest = args
+            out = func(self._real(query), self._real(key), value, *rest, **kwargs)
+            return _marked(out, exponent_of(value))  # rows of weights sum to one
+        if name in _GROWING and exponent_of(tensors[0]) > self.middle:
+            return tensors[0]
+        if name in _SOFTMAX and exponent_of(args[0]) > 0:
+            dim = args[1] if len(args) > 1 else kwargs["dim"]
+            return func(self._real(self._pass_max(args[0], dim)), *args[1:], **kwargs)
+        return func(*self._real(args), **{key: self._real(value) for key, value in kwargs.items()})
+
+    def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        place = _BIAS_AT.get(name)
+        bias = None if place is None else args[place] if len(args) > place else kwargs.get("bias")
+        args = tuple(a if a is bias else self._factor(a) for a in args)
+        exponent = sum(exponent_of(t) for t in _floating((args, kwargs)) if t is not bias)
+        if bias is not None and place is not None:
+            bias = self._to(bias, exponent)
+            kwargs = kwargs if len(args) > place else {**kwargs, "bias": bias}
+            args = (*args[:place], bias, *args[place + 1 :]) if len(args) > place else args
+        return self._centred(_marked(func(*args, **kwargs), exponent))
+
+    def _factor(self, value: Any) -> Any:
+        """A factor in the middle of the range: weights come as they are."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._factor, value))
+        return self._centred(value) if isinstance(value, Tensor) else value
+
+    def _sum(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        terms = [exponent_of(t) for t in _floating((args, kwargs)) if bool((t != 0).any())]
+        numbers = name in _ARITHMETIC
+        if numbers and any(_number(a) for a in args):
+            terms.append(0)
+        most = max(terms, default=0)
+        kwargs = {key: value if key == "alpha" else self._to(value, most, numbers) for key, value in kwargs.items()}
+        return self._centred(_marked(func(*self._to(args, most, numbers), **kwargs), most))
+
+    def _in_place(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Change the target, and its exponent with it; a view keeps the exponent of what it is a view of."""
+        target, rest = args[0], args[1:]
+        own, view = exponent_of(target), bool(args[0]._is_view())
+        others = _floating((rest, kwargs))
+        if name in _PRODUCTS or name in _QUOTIENTS:
+            func(target, *rest, **kwargs)
+            added = sum(map(exponent_of, others)) * (1 if name in _PRODUCTS else -1)
+            if view:
+                return target.mul_(self._power(added))
+            return self._centred(_marked(target, own + added), in_place=True)
+        if name in _ARITHMETIC or name in _JOINS:
+            most = max((exponent_of(t) for t in others if bool((t != 0).any())), default=own)
+            empty = not bool((target != 0).any())
+            if not view and (empty or most > own):
+                _marked(target if empty else target.mul_(self._power(own - most)), most)
+                own = most
+            numbers = name in _ARITHMETIC and name != "setitem"
+            kwargs = {key: value if key == "alpha" else self._to(value, own, numbers) for key, value in kwargs.items()}
+            if name == "setitem":  # the place, then the value
+                func(target, rest[0], self._to(rest[1], own, True))
+                return None
+            func(target, *self._to(rest, own, numbers), **kwargs)
+            return target if view else self._centred(target, in_place=True)
+        if name in _PASSES or name in ("zero", "detach", "requires_grad", "set", "resize"):
+            return func(target, *rest, **kwargs)
+        _marked(target.mul_(self._power(own)), 0)
+        return func(target, *self._real(rest), **kwargs)
+
+    # --- scales ---------------------------------------------------------------------------------------------------
+
+    def _to(self, value: Any, exponent: int, numbers: bool = False) -> Any:
+        """A value as it stands beside tensors of an exponent."""
+        if isinstance(value, Tensor):
+            if not value.is_floating_point() or exponent_of(value) == exponent:
+                return value
+            return value * self._power(exponent_of(value) - exponent)
+        if _number(value):
+            return value * self._power(-exponent) if numbers and exponent else value
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._to(item, exponent, numbers) for item in value)
+        return value
+
+    def _real(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and exponent_of(value):
+            return value * self._power(exponent_of(value))
+        return type(value)(map(self._real, value)) if isinstance(value, (tuple, list)) else value
+
+    def _pass_max(self, value: Tensor, dim: int) -> Tensor:
+        """X − max x, which softmax does not tell from x."""
+        shifted: Tensor = _marked(value - value.amax(dim, keepdim=True), exponent_of(value))
+        return shifted
+
+    def _power(self, exponent: int) -> float:
+        """2^exponent, or the largest or smallest that the format has."""
+        return 2.0 ** max(-self.limit, min(self.limit, exponent))
+
+    def _centred(self, value: Any, *, in_place: bool = False) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+            return value  # members of a tuple are brought back where they are used
+        peak = float(value.detach().abs().amax())
+        if peak == 0 or not math.isfinite(peak):
+            return value
+        shift = max(-self.limit, min(self.limit, math.frexp(peak)[1]))
+        if abs(shift) <= self.middle:
+            return value
+        exponent = exponent_of(value) + shift
+        return _marked(value.mul_(2.0**-shift) if in_place else value * 2.0**-shift, exponent)
+
+
+# --- helpers ------------------------------------------------------------------------------------------------------
+
+
+def exponent_of(tensor: Tensor) -> int:
+    """E of a tensor that stands for t·2^e."""
+    exponent: int = tensor.__dict__.get("_ssnr_exponent", 0)
+    return exponent
+
+
+def _exponent(value: Any) -> int:
+    return exponent_of(value) if isinstance(value, Tensor) else 0
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _marked(value: Any, exponent: int) -> Any:
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            value.__dict__["_ssnr_exponent"] = exponent
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _marked(item, exponent)
+    return value
+
+
+_AUGMENTED = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "idiv": "div"}
+
+
+def _plain_name(raw: str) -> tuple[str, bool]:
+    """The name of an operation, and whether it changes its first argument: `add_`, `__iadd__` → ("add", True)."""
+    if raw.startswith("__") and raw.endswith("__"):
+        name = raw[2:-2]
+        if name in _AUGMENTED or name == "setitem":
+            return _AUGMENTED.get(name, name), True
+        return {"truediv": "div"}.get(name, name), False
+    return raw.strip("_"), raw.endswith("_")
+
+
+def _floating(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in _floating(item)]
+    if isinstance(value, (tuple, list)):
+        return [t for item in value for t in _floating(item)]
+    return []
