@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -11,10 +13,44 @@ from torch import Tensor
 from ssnr._errors import ScoringError
 from ssnr._model import Model
 from ssnr.data import Batch
-from ssnr.linearize import without_dropout
+from ssnr.saliencies.blame import missing_derivative
 from ssnr.saliencies.channels import Channels
 from ssnr.saliencies.losses import loss_of
-from ssnr.saliencies.signals import Loss, Signal, followed, moved, products, reaches, set_mode, share_of_norm, spread
+from ssnr.saliencies.paths import differentiable, in_channels_last
+from ssnr.saliencies.signals import (
+    Loss,
+    Signal,
+    followed,
+    moved,
+    products,
+    reaches,
+    set_mode,
+    share_of_norm,
+    spread,
+)
+
+Gradients = list[Tensor | None]
+
+
+class Refused(dict[str, Tensor | None]):
+    """The tensors of a saliency that could not be computed beside others that could: whoever reads them gets why."""
+
+    def __init__(self, error: ScoringError) -> None:
+        super().__init__()
+        self._error = error
+
+    def items(self) -> NoReturn:
+        """Raises the reason."""
+        raise self._error
+
+
+class Pass(NamedTuple):
+    """A forward pass up to the loss, and what it is differentiated by."""
+
+    value: Tensor
+    leaves: dict[str, Tensor]
+    capture: Channels | None
+    dead: bool  # whether the loss ignores the inputs
 
 
 def gradient_saliencies(
@@ -37,28 +73,17 @@ def gradient_saliencies(
         ScoringError: the forward or backward pass raised, or the loss is not finite.
         UsageError: labels that the network has no output for.
     """
-    dtype = getattr(torch, model.recipe.dtype)
-    device = next(iter(model.scored.values())).device
-    weights = model.weights(dtype)
-    leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
-    capture = Channels(leaves) if "fisher" in names else None
-    set_mode(model, model.recipe.mode)
-    inputs, sources = followed(moved(batch.inputs, device, dtype))
-    with torch.enable_grad(), without_dropout() if model.recipe.dropout == "off" else nullcontext():
-        with capture or nullcontext():
-            output = model.call(weights, inputs)
-        value = loss_of(output, batch.targets, device, dtype, loss, model.recipe.temperature)
+    forward = partial(_forward, model, batch, loss, second="grasp" in names, fisher="fisher" in names)
+    value, leaves, capture, dead = made = _in_the_faster_layout(model, forward)
     if not value.requires_grad:
         return {name: Signal(dict.fromkeys(model.scored), dead=True) for name in names}
-    dead = bool(sources) and not reaches(value, sources)
-    second = "grasp" in names
     probes = capture.probes if capture else []
-    gradients = _grad(value, [*leaves.values(), *probes], create_graph=second)
+    gradients = _grad([value], [*leaves.values(), *probes], create_graph="grasp" in names)
     first, probed = gradients[: len(leaves)], gradients[len(leaves) :]
     detached = [None if g is None else g.detach() for g in first]
     theta = [leaf.detach() for leaf in leaves.values()]
 
-    def signal(tensors: list[Tensor | None]) -> Signal:
+    def signal(tensors: Gradients) -> Signal:
         return Signal(spread(model, dict(zip(leaves, tensors, strict=True))), dead)
 
     found: dict[str, Signal] = {}
@@ -68,30 +93,75 @@ def gradient_saliencies(
         found["grad_norm"] = signal([None if g is None else share_of_norm(g) for g in detached])
     if capture:
         found["fisher"] = signal(capture.fisher(leaves, probed))
-    if second:
-        found["grasp"] = signal(_grasp(list(leaves.values()), first, detached))
+    if "grasp" in names:
+        try:
+            found["grasp"] = signal(_grasp(list(leaves.values()), first))
+        except ScoringError as error:
+            found["grasp"] = Signal(Refused(_explained(error, made, model, forward)))
     return found
 
 
-def _grasp(leaves: list[Tensor], first: list[Tensor | None], detached: list[Tensor | None]) -> list[Tensor | None]:
+def _in_the_faster_layout(model: Model, forward: Callable[..., Pass]) -> Pass:
+    """Images with their channels last, where the CPU's float32 convolutions are faster so and the network allows it."""
+    weight = next(iter(model.scored.values()))
+    if model.recipe.dtype == "float32" and weight.device.type == "cpu":
+        drawn = torch.get_rng_state()
+        try:
+            return forward(channels_last=True)
+        except ScoringError:
+            torch.set_rng_state(drawn)
+    return forward(channels_last=False)
+
+
+def _forward(model: Model, batch: Batch, loss: Loss | None, *, second: bool, fisher: bool, channels_last: bool) -> Pass:
+    """One forward pass with the recipe's choices.
+
+    Raises:
+        ScoringError: it raised, or the loss is not finite.
+        UsageError: labels that the network has no output for.
+    """
+    recipe = model.recipe
+    dtype, device = getattr(torch, recipe.dtype), next(iter(model.scored.values())).device
+    weights, inputs = model.weights(dtype), moved(batch.inputs, device, dtype)
+    if channels_last:
+        weights, inputs = in_channels_last(weights), in_channels_last(inputs)
+    leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
+    capture = Channels(leaves) if fisher else None
+    set_mode(model, recipe.mode)
+    inputs, sources = followed(inputs)
+    options = {"second": second, "dropout": recipe.dropout == "on", "trains": recipe.mode == "train"}
+    with differentiable(channels_last=channels_last, **options):
+        with capture or nullcontext():
+            output = model.call(weights, inputs)
+        value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
+    return Pass(value, leaves, capture, bool(sources) and not reaches(value, sources))
+
+
+def _grasp(leaves: list[Tensor], first: Gradients) -> Gradients:
     """−θ ⊙ Hg with Hg = ∂/∂θ Σ stop(g)·g(θ): one product with the Hessian, which is never formed."""
-    terms = [
-        (g * d).sum()
-        for g, d in zip(first, detached, strict=True)
-        if g is not None and d is not None and g.requires_grad
-    ]
-    if not terms:  # the gradient does not depend on the weights: the Hessian is zero
-        return [None if g is None else torch.zeros_like(leaf) for g, leaf in zip(first, leaves, strict=True)]
-    hessian = _grad(torch.stack(terms).sum(), leaves)
+    moving = [g for g in first if g is not None and g.requires_grad]
+    # Without any, the gradient does not depend on the weights: the Hessian is zero.
+    hessian = _grad(moving, leaves, along=[g.detach() for g in moving]) if moving else [None] * len(leaves)
     return [
         None if g is None else torch.zeros_like(leaf) if h is None else -(leaf.detach() * h)
         for g, h, leaf in zip(first, hessian, leaves, strict=True)
     ]
 
 
-def _grad(value: Tensor, inputs: list[Tensor], *, create_graph: bool = False) -> list[Tensor | None]:
+def _explained(error: ScoringError, made: Pass, model: Model, forward: Callable[..., Pass]) -> ScoringError:
+    """The same error with the operation named that has no second derivative, if that is what it is."""
+    cause = error.__cause__
+    if not isinstance(cause, Exception):
+        return error
+    text = missing_derivative(cause, made.value, model.net, lambda: forward(channels_last=False))
+    return error if text is None else ScoringError(text)
+
+
+def _grad(
+    values: list[Tensor], inputs: list[Tensor], *, along: list[Tensor] | None = None, create_graph: bool = False
+) -> Gradients:
     try:
-        return list(torch.autograd.grad(value, inputs, create_graph=create_graph, allow_unused=True))
+        return list(torch.autograd.grad(values, inputs, along, create_graph=create_graph, allow_unused=True))
     except (RuntimeError, NotImplementedError) as error:
         raise ScoringError(
             f"the backward pass raised {type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,243 @@
+"""Convolutions and batch norms that are cheap to differentiate twice.
+
+PyTorch's own second derivatives of the two are put together from parts: the weight's as a convolution whose kernel is a
+whole image, that of batch norm as some thirty passes over the activations. Here each is three or four of the kernels
+that the first backward pass uses. Values are the same up to rounding; whatever is not covered goes to PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_aten = torch.ops.aten
+Maybe = Tensor | None
+
+
+class Geometry(NamedTuple):
+    """What a convolution is beside its tensors, as `aten::convolution` takes it."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    transposed: bool
+    output_padding: list[int]
+    groups: int
+
+
+class _Convolution(torch.autograd.Function):
+    """y = x ∗ w + b."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Maybe, geometry: Geometry) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        out: Tensor = _aten.convolution(x, weight, bias, *geometry)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        return *_ConvolutionBackward.apply(g, x, weight, ctx.geometry, ctx.needs_input_grad[:3]), None
+
+
+class _ConvolutionBackward(torch.autograd.Function):
+    """(g, x, w) → gradients of x, w and b: each is bilinear, so its own gradients are convolutions of the same kind."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Maybe, Maybe, Maybe]:
+        ctx.save_for_backward(g, x, weight)
+        ctx.geometry = geometry
+        ctx.set_materialize_grads(False)
+        return _gradients(g, x, weight, geometry, wanted)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, to_x: Maybe, to_weight: Maybe, to_bias: Maybe) -> Any:
+        g, x, weight = ctx.saved_tensors
+        needs_g, needs_x, needs_weight = ctx.needs_input_grad[:3]
+        geometry = ctx.geometry
+        of_g = of_x = of_weight = None
+        if needs_g:
+            if to_weight is not None:
+                of_g = _aten.convolution(x, to_weight, to_bias, *geometry)
+            if to_x is not None:
+                bias = to_bias if of_g is None else None
+                of_g = _sum(of_g, _aten.convolution(to_x, weight, bias, *geometry))
+            if of_g is None and to_bias is not None:
+                of_g = to_bias.view(-1, *[1] * (g.dim() - 2)).expand_as(g)
+        if needs_x and to_weight is not None:
+            of_x = _gradients(g, x, to_weight, geometry, (True, False, False))[0]
+        if needs_weight and to_x is not None:
+            of_weight = _gradients(g, to_x, weight, geometry, (False, True, False))[1]
+        return of_g, of_x, of_weight, None, None
+
+
+def _gradients(
+    g: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
+) -> tuple[Maybe, Maybe, Maybe]:
+    outputs = weight.shape[1] * geometry.groups if geometry.transposed else weight.shape[0]
+    found: tuple[Maybe, Maybe, Maybe] = _aten.convolution_backward(g, x, weight, [outputs], *geometry, wanted)
+    return found
+
+
+class _BatchNorm(torch.autograd.Function):
+    """y = w x̂ + b with x̂ = (x − mean) · s, mean and s = 1/√(var + ε) of each channel over the batch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Maybe, bias: Maybe, mean: Maybe, var: Maybe, momentum: float, eps: float
+    ) -> Tensor:
+        out, centre, inverse = _aten.native_batch_norm(x, weight, bias, mean, var, True, momentum, eps)
+        ctx.save_for_backward(x, weight, centre, inverse)
+        ctx.eps = eps
+        result: Tensor = out
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, weight, centre, inverse = ctx.saved_tensors
+        found = _BatchNormBackward.apply(g, x, weight, centre, inverse, ctx.eps)
+        wanted = ctx.needs_input_grad[:3]
+        return *(value if want else None for value, want in zip(found, wanted, strict=True)), None, None, None, None
+
+
+class _BatchNormBackward(torch.autograd.Function):
+    """g → gradients of x, w and b; all sums are over the n values of a channel, means are sums by n.
+
+        of x   w s (g − mean g − x̂ mean(g x̂)) = J g, J symmetric
+        of w   Σ g x̂
+        of b   Σ g
+
+    Its own gradients, along v (of x), v_w and v_b, with x̂ and s as the functions of x that they are:
+
+        of g   J v + v_w x̂ + v_b
+        of w   s (Σ g v − n mean g mean v − n mean(g x̂) mean(v x̂))
+        of x   −w s² (x̂ (mean(g v) − mean g mean v − 3 mean(g x̂) mean(v x̂)) + mean(v x̂) (g − mean g)
+               + mean(g x̂) (v − mean v)) + v_w s (g − mean g − x̂ mean(g x̂))
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, weight: Maybe, centre: Tensor, inverse: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        of_x, along, total = _norm_gradients(g, x, weight, centre, inverse, eps)
+        ctx.save_for_backward(g, x, weight, centre, inverse, along, total)
+        ctx.eps = eps
+        ctx.set_materialize_grads(False)
+        return of_x, along, total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, v: Maybe, v_w: Maybe, v_b: Maybe) -> Any:
+        g, x, weight, s = *ctx.saved_tensors[:3], ctx.saved_tensors[4]
+        centre, along, total = ctx.saved_tensors[3], ctx.saved_tensors[5], ctx.saved_tensors[6]
+        n = x.numel() // x.shape[1]
+        mean_g, mean_gx = total / n, along / n
+        scale = s if weight is None else weight * s
+        of_g = of_weight = None
+        by_x, by_g, by_v = torch.zeros_like(s), torch.zeros_like(s), None
+        if v is not None:
+            of_g, v_along, v_total = _norm_gradients(v, x, weight, centre, s, ctx.eps)
+            mean_v, mean_vx = v_total / n, v_along / n
+            # With mean v for a centre and 1 for a scale, the kernel's gradient of w is Σ g (v − mean v).
+            one = torch.ones_like(s)
+            mean_gv = _aten.native_batch_norm_backward(
+                g, v, None, None, None, mean_v, one, True, ctx.eps, [False, True, False]
+            )[1].div_(n)
+            of_weight = s * n * (mean_gv - mean_gx * mean_vx)
+            by_x = -scale * s * (mean_gv - 3 * mean_gx * mean_vx)
+            by_g, by_v = -scale * s * mean_vx, -scale * s * mean_gx
+        if v_w is not None:
+            by_g, by_x = by_g + v_w * s, by_x - v_w * s * mean_gx
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        if v_w is not None or v_b is not None:
+            slope = torch.zeros_like(s) if v_w is None else v_w * s
+            shift = -centre * slope if v_b is None else v_b - centre * slope
+            of_g = _sum(of_g, torch.addcmul(shift.view(shape), x, slope.view(shape)))
+        # One pass a term; x̂ = (x − centre) s.
+        constant = -by_x * s * centre - by_g * mean_g
+        if v is not None:
+            constant -= by_v * mean_v
+        of_x = torch.addcmul(constant.view(shape), x, (by_x * s).view(shape)).addcmul_(g, by_g.view(shape))
+        if v is not None:
+            of_x.addcmul_(v, by_v.view(shape))
+        return of_g, of_x, of_weight if weight is not None else None, None, None, None
+
+
+def _norm_gradients(
+    g: Tensor, x: Tensor, weight: Maybe, centre: Tensor, inverse: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    found: tuple[Tensor, Tensor, Tensor] = _aten.native_batch_norm_backward(
+        g, x, weight, None, None, centre, inverse, True, eps, [True, True, True]
+    )
+    return found
+
+
+def _sum(so_far: Maybe, more: Tensor) -> Tensor:
+    return more if so_far is None else so_far.add_(more)
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor | None:
+    n = weight.dim() - 2
+    if isinstance(padding, str) or x.dim() != weight.dim():  # "same", or a sample without a batch
+        return None
+    geometry = Geometry(_each(stride, n), _each(padding, n), _each(dilation, n), False, [0] * n, groups)
+    return _answer(_Convolution, x, weight, bias, geometry)
+
+
+def _transposed(
+    x: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Tensor | None:  # fmt: skip
+    n = weight.dim() - 2
+    if x.dim() != weight.dim():
+        return None
+    geometry = Geometry(_each(stride, n), _each(padding, n), _each(dilation, n), True, _each(output_padding, n), groups)
+    return _answer(_Convolution, x, weight, bias, geometry)
+
+
+def _batch_norm(
+    input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor | None:  # fmt: skip
+    if not training or input.dim() < 2 or input.numel() <= input.shape[1]:  # PyTorch refuses one value a channel
+        return None
+    return _answer(_BatchNorm, input, weight, bias, running_mean, running_var, momentum, eps)
+
+
+def _answer(function: type[torch.autograd.Function], x: Tensor, *args: Any) -> Tensor | None:
+    """The function's value where all tensors are plain, dense, and of one dtype and device; else None."""
+    for value in (x, *args):
+        if isinstance(value, Tensor) and not (
+            type(value) in (Tensor, torch.nn.Parameter)
+            and value.dtype in (torch.float32, torch.float64)
+            and value.dtype == x.dtype
+            and value.device == x.device
+            and value.layout is torch.strided
+        ):
+            return None
+    out: Tensor = function.apply(x, *args)
+    return out
+
+
+def _each(value: Any, n: int) -> list[int]:
+    values = [int(v) for v in value] if isinstance(value, (tuple, list)) else [int(value)]
+    return values * n if len(values) == 1 else values
+
+
+# What answers a call of which function: with its arguments, the value, or None where PyTorch is to do it.
+ANSWERS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+    F.batch_norm: _batch_norm,
+    **{getattr(torch, f"conv{n}d"): _convolution for n in (1, 2, 3)},
+    **{getattr(torch, f"conv_transpose{n}d"): _transposed for n in (1, 2, 3)},
+}
