@@ -29,7 +29,8 @@ def missing_derivative(error: Exception, value: Tensor, net: nn.Module, run: Cal
     missing = _MISSING.search(text)
     if missing:
         operation = missing[1].removesuffix("_backward").strip("_")
-        name, matches = f"PyTorch has none of {operation}", partial(_is_operation, operation)
+        name = f"PyTorch has none of {operation}"
+        matches: Found = partial(_is_operation, operation)
     elif _ONCE in text:
         matches = _is_once
         names = {type(node)._forward_cls.__name__ for node in _graph([value], ()) if _is_once(node)}

@@ -31,7 +31,7 @@ from ssnr.saliencies.twice import ANSWERS
 Answer = Callable[..., Tensor | None]
 
 
-class LayoutMatters(ScoringError):
+class LayoutError(ScoringError):
     """The network reads the memory of a tensor, which has to be as its author expects it."""
 
 
@@ -46,7 +46,7 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
         channels_last: whether images were given in that order.
 
     Raises:
-        LayoutMatters: with `channels_last`, for a network that depends on the order of memory.
+        LayoutError: with `channels_last`, for a network that depends on the order of memory.
     """
     paths = Paths(second, recurrent=second or not trains, channels_last=channels_last)
     with ExitStack() as stack:
@@ -87,7 +87,7 @@ class Paths(TorchFunctionMode):
     def _viewed(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A view that another order of memory does not allow, of a copy."""
         if func not in _VIEWS:
-            raise LayoutMatters(f"{func.__name__} reads memory in its order")
+            raise LayoutError(f"{func.__name__} reads memory in its order")
         try:
             return func(*args, **kwargs)
         except RuntimeError:
@@ -99,7 +99,7 @@ class Paths(TorchFunctionMode):
         """Refuse what a view would have carried over and a copy did not: a later change in place of either."""
         for tensor, version, copy, version_of_copy in self._copies:
             if (tensor._version, copy._version) != (version, version_of_copy):
-                raise LayoutMatters("a view, and what it is a view of, are changed in place")
+                raise LayoutError("a view, and what it is a view of, are changed in place")
 
 
 @contextmanager
@@ -145,8 +145,11 @@ def _embedding(
 def _sparse_bag(*args: Any, **kwargs: Any) -> Tensor | None:
     if not kwargs.get("sparse", args[7] if len(args) > 7 else False):
         return None
-    kwargs["sparse"] = False
-    return F.embedding_bag(*args[:7], *args[8:9] and (False, *args[8:]), **kwargs)
+    if len(args) > 7:
+        args = (*args[:7], False, *args[8:])
+    else:
+        kwargs["sparse"] = False
+    return F.embedding_bag(*args, **kwargs)
 
 
 def _embedding_bag(

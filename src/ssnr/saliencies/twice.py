@@ -1,8 +1,8 @@
-"""Convolutions and batch norms that are cheap to differentiate twice.
+"""Convolutions, batch norms and ReLUs that are cheap to differentiate twice.
 
-PyTorch's own second derivatives of the two are put together from parts: the weight's as a convolution whose kernel is a
-whole image, that of batch norm as some thirty passes over the activations. Here each is three or four of the kernels
-that the first backward pass uses. Values are the same up to rounding; whatever is not covered goes to PyTorch.
+PyTorch's own second derivatives are put together from parts: that of a convolution's weight as a convolution whose
+kernel is a whole image, that of batch norm as some thirty passes over the activations. Here each is three or four of
+the kernels that the first backward pass uses. Values are the same up to rounding; what is not covered is PyTorch's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        return *_ConvolutionBackward.apply(g, x, weight, ctx.geometry, ctx.needs_input_grad[:3]), None
+        return *_apply(_ConvolutionBackward, g, x, weight, ctx.geometry, ctx.needs_input_grad[:3]), None
 
 
 class _ConvolutionBackward(torch.autograd.Function):
@@ -59,7 +59,7 @@ class _ConvolutionBackward(torch.autograd.Function):
         return _gradients(g, x, weight, geometry, wanted)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, to_x: Maybe, to_weight: Maybe, to_bias: Maybe) -> Any:
         g, x, weight = ctx.saved_tensors
         needs_g, needs_x, needs_weight = ctx.needs_input_grad[:3]
@@ -88,6 +88,35 @@ def _gradients(
     return found
 
 
+class _Relu(torch.autograd.Function):
+    """y = max(x, 0)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = torch.relu(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return _apply(_ReluBackward, g, *ctx.saved_tensors)
+
+
+class _ReluBackward(torch.autograd.Function):
+    """g → g where y > 0; nothing comes from x, for which PyTorch adds a tensor of zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, out: Tensor) -> Tensor:
+        ctx.save_for_backward(out)
+        found: Tensor = _aten.threshold_backward(g, out, 0)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> Any:
+        return _aten.threshold_backward(v, *ctx.saved_tensors, 0), None
+
+
 class _BatchNorm(torch.autograd.Function):
     """y = w x̂ + b with x̂ = (x − mean) · s, mean and s = 1/√(var + ε) of each channel over the batch."""
 
@@ -104,7 +133,7 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight, centre, inverse = ctx.saved_tensors
-        found = _BatchNormBackward.apply(g, x, weight, centre, inverse, ctx.eps)
+        found = _apply(_BatchNormBackward, g, x, weight, centre, inverse, ctx.eps)
         wanted = ctx.needs_input_grad[:3]
         return *(value if want else None for value, want in zip(found, wanted, strict=True)), None, None, None, None
 
@@ -135,48 +164,52 @@ class _BatchNormBackward(torch.autograd.Function):
         return of_x, along, total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, v: Maybe, v_w: Maybe, v_b: Maybe) -> Any:
-        g, x, weight, s = *ctx.saved_tensors[:3], ctx.saved_tensors[4]
-        centre, along, total = ctx.saved_tensors[3], ctx.saved_tensors[5], ctx.saved_tensors[6]
+        g, x, weight, centre, s, along, total = ctx.saved_tensors
         n = x.numel() // x.shape[1]
         mean_g, mean_gx = total / n, along / n
-        scale = s if weight is None else weight * s
         of_g = of_weight = None
-        by_x, by_g, by_v = torch.zeros_like(s), torch.zeros_like(s), None
+        by_x, by_g = torch.zeros_like(s), torch.zeros_like(s)  # x̂'s and g's coefficient in the gradient of x
+        if v_w is not None:
+            by_x, by_g = -v_w * s * mean_gx, v_w * s
+        terms = []
         if v is not None:
             of_g, v_along, v_total = _norm_gradients(v, x, weight, centre, s, ctx.eps)
             mean_v, mean_vx = v_total / n, v_along / n
             # With mean v for a centre and 1 for a scale, the kernel's gradient of w is Σ g (v − mean v).
-            one = torch.ones_like(s)
-            mean_gv = _aten.native_batch_norm_backward(
-                g, v, None, None, None, mean_v, one, True, ctx.eps, [False, True, False]
-            )[1].div_(n)
-            of_weight = s * n * (mean_gv - mean_gx * mean_vx)
-            by_x = -scale * s * (mean_gv - 3 * mean_gx * mean_vx)
-            by_g, by_v = -scale * s * mean_vx, -scale * s * mean_gx
-        if v_w is not None:
-            by_g, by_x = by_g + v_w * s, by_x - v_w * s * mean_gx
-        shape = [1, -1, *[1] * (x.dim() - 2)]
+            mean_gv = _norm_gradients(g, v, None, mean_v, torch.ones_like(s), ctx.eps, (False, True, False))[1] / n
+            of_weight = None if weight is None else s * n * (mean_gv - mean_gx * mean_vx)
+            share = s * s if weight is None else weight * s * s
+            by_x = by_x - share * (mean_gv - 3 * mean_gx * mean_vx)
+            by_g = by_g - share * mean_vx
+            terms.append((v, mean_v, -share * mean_gx))
         if v_w is not None or v_b is not None:
             slope = torch.zeros_like(s) if v_w is None else v_w * s
-            shift = -centre * slope if v_b is None else v_b - centre * slope
-            of_g = _sum(of_g, torch.addcmul(shift.view(shape), x, slope.view(shape)))
-        # One pass a term; x̂ = (x − centre) s.
-        constant = -by_x * s * centre - by_g * mean_g
-        if v is not None:
-            constant -= by_v * mean_v
-        of_x = torch.addcmul(constant.view(shape), x, (by_x * s).view(shape)).addcmul_(g, by_g.view(shape))
-        if v is not None:
-            of_x.addcmul_(v, by_v.view(shape))
-        return of_g, of_x, of_weight if weight is not None else None, None, None, None
+            of_g = _sum(of_g, _combination([(x, centre, slope)], v_b))
+        of_x = _combination([(x, centre, by_x * s), (g, mean_g, by_g), *terms])
+        return of_g, of_x, of_weight, None, None, None
+
+
+def _combination(terms: list[tuple[Tensor, Tensor, Tensor]], constant: Maybe = None) -> Tensor:
+    """Σ (x − centre) · slope + constant, everything but the x by channel: one pass a term."""
+    shift = -sum(centre * slope for _, centre, slope in terms)
+    if constant is not None:
+        shift = shift + constant
+    first, _, slope = terms[0]
+    shape = [1, -1, *[1] * (first.dim() - 2)]
+    found = torch.addcmul(shift.view(shape), first, slope.view(shape))
+    for x, _, slope in terms[1:]:
+        found.addcmul_(x, slope.view(shape))
+    return found
 
 
 def _norm_gradients(
-    g: Tensor, x: Tensor, weight: Maybe, centre: Tensor, inverse: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, weight: Maybe, centre: Tensor, inverse: Tensor, eps: float,
+    wanted: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     found: tuple[Tensor, Tensor, Tensor] = _aten.native_batch_norm_backward(
-        g, x, weight, None, None, centre, inverse, True, eps, [True, True, True]
+        g, x, weight, None, None, centre, inverse, True, eps, wanted
     )
     return found
 
@@ -206,6 +239,10 @@ def _transposed(
     return _answer(_Convolution, x, weight, bias, geometry)
 
 
+def _relu(input: Tensor, inplace: bool = False) -> Tensor | None:  # noqa: A002
+    return None if inplace else _answer(_Relu, input)
+
+
 def _batch_norm(
     input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -226,8 +263,12 @@ def _answer(function: type[torch.autograd.Function], x: Tensor, *args: Any) -> T
             and value.layout is torch.strided
         ):
             return None
-    out: Tensor = function.apply(x, *args)
+    out: Tensor = _apply(function, x, *args)
     return out
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
+    return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
 def _each(value: Any, n: int) -> list[int]:
@@ -238,6 +279,7 @@ def _each(value: Any, n: int) -> list[int]:
 # What answers a call of which function: with its arguments, the value, or None where PyTorch is to do it.
 ANSWERS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     F.batch_norm: _batch_norm,
+    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **{getattr(torch, f"conv{n}d"): _convolution for n in (1, 2, 3)},
     **{getattr(torch, f"conv_transpose{n}d"): _transposed for n in (1, 2, 3)},
 }
