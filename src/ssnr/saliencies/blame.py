@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -11,33 +12,35 @@ from torch import Tensor, nn
 
 from ssnr._model import flatten
 
-Found = Callable[[Any], bool]  # whether a node of the graph is the operation
+Matches = Callable[[Any], bool]  # whether a node of the graph is the operation
+Run = Callable[[], Any]  # the forward pass once more
 _MISSING = re.compile(r"derivative for '?(?:\w+::)?(\w+?)'? is not implemented")
-_ONCE = "@once_differentiable"
 
 
-def missing_derivative(error: Exception, value: Tensor, net: nn.Module, run: Callable[[], Any]) -> str | None:
-    """One line naming the operation that autograd could not differentiate again; None if that is not the error.
-
-    Args:
-        error: what the second backward pass raised.
-        value: the loss, whose graph is searched.
-        net: the network.
-        run: runs its forward pass again, to find the layer.
-    """
-    text = str(error)
-    missing = _MISSING.search(text)
-    if missing:
-        operation = missing[1].removesuffix("_backward").strip("_")
-        name = f"PyTorch has none of {operation}"
-        matches: Found = partial(_is_operation, operation)
-    elif _ONCE in text:
-        matches = _is_once
-        names = {type(node)._forward_cls.__name__ for node in _graph([value], ()) if _is_once(node)}
-        name = f"{' and '.join(sorted(names)) or 'a custom function'} has none (its backward is {_ONCE})"
-    else:
+def missing_derivative(error: BaseException | None, net: nn.Module, run: Run) -> str | None:
+    """One line naming the operation that autograd could not differentiate again; None if that is not the error."""
+    missing = _MISSING.search(str(error))
+    if missing is None:
         return None
-    return f"grasp needs a second derivative, and {name}{_where(net, run, matches)}"
+    operation = missing[1].removesuffix("_backward").strip("_")
+    return _line(f"PyTorch has none of {operation}", net, run, partial(_is_operation, operation))
+
+
+def once_differentiable(value: Tensor, leaves: Iterable[Tensor], net: nn.Module, run: Run) -> str | None:
+    """One line naming the custom functions between leaves and loss whose backward is @once_differentiable, or None.
+
+    Autograd raises nothing there: what such a backward returns hangs on no leaf, and is left out of the second pass.
+    """
+    between = _between(value, leaves)
+    names = sorted({type(node)._forward_cls.__name__ for node in between if _is_once(node)})
+    if not names:
+        return None
+    what = f"{' and '.join(names)} ha{'s' if len(names) == 1 else 've'} none (@once_differentiable)"
+    return _line(what, net, run, _is_once)
+
+
+def _line(what: str, net: nn.Module, run: Run, matches: Matches) -> str:
+    return f"grasp needs a second derivative, and {what}{_where(net, run, matches)}"
 
 
 def _is_operation(operation: str, node: Any) -> bool:
@@ -50,7 +53,7 @@ def _is_once(node: Any) -> bool:
     return hasattr(getattr(function, "backward", None), "__wrapped__")
 
 
-def _where(net: nn.Module, run: Callable[[], Any], matches: Found) -> str:
+def _where(net: nn.Module, run: Run, matches: Matches) -> str:
     """The innermost module whose own part of the graph holds the operation."""
     found: list[str] = []
 
@@ -82,3 +85,23 @@ def _graph(outputs: Iterable[Tensor], inputs: Iterable[Tensor]) -> Iterator[Any]
         seen.add(node)
         yield node
         todo += [before for before, _ in node.next_functions]
+
+
+def _between(value: Tensor, leaves: Iterable[Tensor]) -> set[Any]:
+    """Nodes behind the value that have a leaf behind them."""
+    wanted = {id(leaf) for leaf in leaves}
+    after: dict[Any, list[Any]] = defaultdict(list)
+    todo = []
+    for node in _graph([value], ()):
+        if id(getattr(node, "variable", None)) in wanted:
+            todo.append(node)
+        for before, _ in node.next_functions:
+            if before is not None:
+                after[before].append(node)
+    found: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += after[node]
+    return found

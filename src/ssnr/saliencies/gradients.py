@@ -13,7 +13,7 @@ from torch import Tensor
 from ssnr._errors import ScoringError
 from ssnr._model import Model
 from ssnr.data import Batch
-from ssnr.saliencies.blame import missing_derivative
+from ssnr.saliencies.blame import missing_derivative, once_differentiable
 from ssnr.saliencies.channels import Channels
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.paths import differentiable, in_channels_last
@@ -95,9 +95,9 @@ def gradient_saliencies(
         found["fisher"] = signal(capture.fisher(leaves, probed))
     if "grasp" in names:
         try:
-            found["grasp"] = signal(_grasp(list(leaves.values()), first))
+            found["grasp"] = signal(_grasp(model, made, first, partial(forward, channels_last=False)))
         except ScoringError as error:
-            found["grasp"] = Signal(Refused(_explained(error, made, model, forward)))
+            found["grasp"] = Signal(Refused(error))
     return found
 
 
@@ -137,24 +137,27 @@ def _forward(model: Model, batch: Batch, loss: Loss | None, *, second: bool, fis
     return Pass(value, leaves, capture, bool(sources) and not reaches(value, sources))
 
 
-def _grasp(leaves: list[Tensor], first: Gradients) -> Gradients:
-    """−θ ⊙ Hg with Hg = ∂/∂θ Σ stop(g)·g(θ): one product with the Hessian, which is never formed."""
+def _grasp(model: Model, made: Pass, first: Gradients, again: Callable[[], Pass]) -> Gradients:
+    """−θ ⊙ Hg with Hg = ∂/∂θ Σ stop(g)·g(θ): one product with the Hessian, which is never formed.
+
+    Raises:
+        ScoringError: an operation has no second derivative; named, with its layer, where `again` shows it.
+    """
+    leaves = list(made.leaves.values())
+    reason = once_differentiable(made.value, leaves, model.net, again)
+    if reason is not None:
+        raise ScoringError(reason)
     moving = [g for g in first if g is not None and g.requires_grad]
-    # Without any, the gradient does not depend on the weights: the Hessian is zero.
-    hessian = _grad(moving, leaves, along=[g.detach() for g in moving]) if moving else [None] * len(leaves)
+    try:
+        # Without any, the gradient does not depend on the weights: the Hessian is zero.
+        hessian = _grad(moving, leaves, along=[g.detach() for g in moving]) if moving else [None] * len(leaves)
+    except ScoringError as error:
+        reason = missing_derivative(error.__cause__, model.net, again)
+        raise (error if reason is None else ScoringError(reason)) from error.__cause__
     return [
         None if g is None else torch.zeros_like(leaf) if h is None else -(leaf.detach() * h)
         for g, h, leaf in zip(first, hessian, leaves, strict=True)
     ]
-
-
-def _explained(error: ScoringError, made: Pass, model: Model, forward: Callable[..., Pass]) -> ScoringError:
-    """The same error with the operation named that has no second derivative, if that is what it is."""
-    cause = error.__cause__
-    if not isinstance(cause, Exception):
-        return error
-    text = missing_derivative(cause, made.value, model.net, lambda: forward(channels_last=False))
-    return error if text is None else ScoringError(text)
 
 
 def _grad(

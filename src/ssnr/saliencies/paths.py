@@ -2,7 +2,7 @@
 
 What has a second derivative in PyTorch stays as it is. Instead of the rest, where the same function has another form:
 
-    dropout and its like                         passed through, unless the recipe keeps it
+    dropout, also inside attention and recurrence passed through, unless the recipe keeps it
     attention by a fused kernel                  its formula (`SDPBackend.MATH`)
     recurrent layers by cuDNN                    PyTorch's own
     embedding with sparse gradients              dense ones
@@ -48,7 +48,7 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
     Raises:
         LayoutError: with `channels_last`, for a network that depends on the order of memory.
     """
-    paths = Paths(second, recurrent=second or not trains, channels_last=channels_last)
+    paths = Paths(second, dropout, recurrent=second or not trains, channels_last=channels_last)
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(without_checkpoints())
@@ -64,10 +64,10 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
 class Paths(TorchFunctionMode):
     """Answers functions by other forms of them."""
 
-    def __init__(self, second: bool, recurrent: bool, channels_last: bool) -> None:
+    def __init__(self, second: bool, dropout: bool, recurrent: bool, channels_last: bool) -> None:
         super().__init__()
         self._answers = {**ANSWERS, **_SPARSE, **(_TWICE if second else {})}
-        self._recurrent, self._channels_last = recurrent, channels_last
+        self._dropout, self._recurrent, self._channels_last = dropout, recurrent, channels_last
         self._copies: list[tuple[Tensor, int, Tensor, int]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -79,10 +79,18 @@ class Paths(TorchFunctionMode):
                 return found
         if self._channels_last and func in _MEMORY and not args[0].is_contiguous():
             return self._viewed(func, args, kwargs)
-        if self._recurrent and func in _RECURRENT:
-            with torch.backends.cudnn.flags(enabled=False):
-                return func(*args, **kwargs)
+        if func in _RECURRENT:
+            return self._recurrence(func, args, kwargs)
+        if func in _DROPPING and not self._dropout:
+            args, kwargs = _without_dropout_p(_DROPPING[func], args, kwargs)
         return func(*args, **kwargs)
+
+    def _recurrence(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A recurrent layer, whose one floating-point argument is the share that it drops."""
+        if not self._dropout:
+            args = tuple(0.0 if isinstance(value, float) else value for value in args)
+        with torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext():
+            return func(*args, **kwargs)
 
     def _viewed(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A view that another order of memory does not allow, of a copy."""
@@ -131,6 +139,13 @@ def in_channels_last(value: Any) -> Any:
         fits = value.dim() == 4 and value.is_floating_point() and value.layout is torch.strided
         return value.contiguous(memory_format=torch.channels_last) if fits else value
     return mapped(in_channels_last, value)
+
+
+def _without_dropout_p(place: int, args: tuple[Any, ...], kwargs: Any) -> tuple[tuple[Any, ...], Any]:
+    """The arguments of an attention that drops nothing; `place` is where its `dropout_p` stands."""
+    if len(args) > place:
+        return (*args[:place], 0.0, *args[place + 1 :]), kwargs
+    return args, {**kwargs, "dropout_p": 0.0}
 
 
 def _embedding(
@@ -205,5 +220,6 @@ _TWICE: dict[Any, Answer] = {
     F.hardsigmoid: _hardsigmoid,
 }
 _RECURRENT = frozenset(getattr(torch, name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
+_DROPPING: dict[Any, int] = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}
 _VIEWS = frozenset((Tensor.view, Tensor.view_as))
 _MEMORY = _VIEWS | {Tensor.as_strided, torch.as_strided, Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage}

@@ -193,10 +193,10 @@ class _BatchNormBackward(torch.autograd.Function):
 
 def _combination(terms: list[tuple[Tensor, Tensor, Tensor]], constant: Maybe = None) -> Tensor:
     """Σ (x − centre) · slope + constant, everything but the x by channel: one pass a term."""
-    shift = -sum(centre * slope for _, centre, slope in terms)
-    if constant is not None:
-        shift = shift + constant
     first, _, slope = terms[0]
+    shift = torch.zeros_like(slope) if constant is None else constant
+    for _, centre, by in terms:
+        shift = shift - centre * by
     shape = [1, -1, *[1] * (first.dim() - 2)]
     found = torch.addcmul(shift.view(shape), first, slope.view(shape))
     for x, _, slope in terms[1:]:
