@@ -169,7 +169,7 @@ NETWORKS = {
     "local response norm": (lambda: _conv(nn.LocalResponseNorm(2), nn.Tanh()), IMAGES),
     "batch norm without affine": (lambda: _conv(nn.BatchNorm2d(4, affine=False), nn.ReLU()), IMAGES),
     "transposed convolution": (
-        lambda: _conv(nn.ReLU(), nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1, groups=2), channels=6), IMAGES),
+        lambda: _conv(nn.ReLU(), nn.ConvTranspose2d(4, 6, 3, 2, output_padding=1, groups=2), channels=6), IMAGES),
     "strided, dilated, grouped": (
         lambda: _conv(nn.ReLU(), nn.Conv2d(4, 6, 2, padding=2, dilation=2, stride=2, groups=2), channels=6), IMAGES),
     "padding by name": (lambda: _conv(nn.ReLU(), nn.Conv2d(4, 4, 3, padding="same")), IMAGES),
