@@ -74,9 +74,26 @@ def test_relu_and_both_its_derivatives():
     assert gradgradcheck(lambda x: answered(F.relu, x) * x, (x,))
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 2, 1, 3), (2, 1, 2, 1)])
+@pytest.mark.parametrize("padded", [True, False])
+def test_an_average_over_three_by_three_and_both_its_derivatives(shape, padded):
+    x = drawn(*shape)
+
+    def run(x: Tensor) -> Tensor:
+        return answered(F.avg_pool2d, x, 3, 1, 1, count_include_pad=padded)
+
+    assert torch.allclose(run(x), F.avg_pool2d(x, 3, 1, 1, count_include_pad=padded), rtol=1e-13, atol=1e-15)
+    assert kind(run(x)) == "MulBackward0"
+    assert gradcheck(run, (x,)) and gradgradcheck(lambda x: run(x) * x, (x,))
+    flipped = x.detach().contiguous(memory_format=torch.channels_last)
+    assert torch.equal(run(flipped), run(x))
+
+
 @pytest.mark.parametrize(
     ("function", "args"),
     [
+        (F.avg_pool2d, (drawn(1, 2, 4, 4), 3, 2, 1)),
+        (F.avg_pool2d, (drawn(1, 2, 4, 4), 3, 1, 1, False, True, 2)),  # a divisor of one's own
         (F.conv2d, (drawn(4, 5, 5), drawn(6, 4, 3, 3))),  # no batch
         (F.conv2d, (drawn(1, 4, 5, 5), drawn(6, 4, 3, 3), None, 1, "same")),
         (F.batch_norm, (drawn(4, 3), torch.zeros(3).double(), torch.ones(3).double())),  # running statistics
@@ -85,7 +102,7 @@ def test_relu_and_both_its_derivatives():
 )
 def test_what_is_not_covered_is_left_to_pytorch(function, args):
     out = answered(function, *args)
-    assert not kind(out).startswith("_")
+    assert not kind(out).startswith(("_", "Mul"))
 
 
 def test_one_value_a_channel_is_refused_as_by_pytorch():

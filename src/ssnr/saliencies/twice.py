@@ -1,8 +1,9 @@
-"""Convolutions, batch norms and ReLUs that are cheap to differentiate twice.
+"""Convolutions, batch norms, ReLUs and 3×3 averages that are cheap to differentiate twice.
 
 PyTorch's own second derivatives are put together from parts: that of a convolution's weight as a convolution whose
 kernel is a whole image, that of batch norm as some thirty passes over the activations. Here each is three or four of
-the kernels that the first backward pass uses. Values are the same up to rounding; what is not covered is PyTorch's.
+the kernels that the first backward pass uses, and an average is sums of three along both axes, forward and backward.
+Values are the same up to rounding; what is not covered is PyTorch's.
 """
 
 from __future__ import annotations
@@ -115,6 +116,23 @@ class _ReluBackward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> Any:
         return _aten.threshold_backward(v, *ctx.saved_tensors, 0), None
+
+
+class _WindowSums(torch.autograd.Function):
+    """Sums over the 3×3 window around each pixel of (N, C, H, W): linear, and its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        for axis in (2, 3):
+            before, after = x.narrow(axis, 0, x.shape[axis] - 1), x.narrow(axis, 1, x.shape[axis] - 1)
+            x = x.clone()
+            x.narrow(axis, 1, x.shape[axis] - 1).add_(before)
+            x.narrow(axis, 0, x.shape[axis] - 1).add_(after)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return _apply(_WindowSums, g)
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -243,6 +261,25 @@ def _relu(input: Tensor, inplace: bool = False) -> Tensor | None:  # noqa: A002
     return None if inplace else _answer(_Relu, input)
 
 
+def _average_pool(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,  # noqa: A002
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor | None:  # fmt: skip
+    sizes = [_each(size, 2) for size in (kernel_size, stride or kernel_size, padding)]
+    if sizes != [[3, 3], [1, 1], [1, 1]] or ceil_mode or divisor_override is not None or input.dim() != 4:
+        return None
+    found = _answer(_WindowSums, input)
+    return None if found is None else found.mul_(_shares(found, count_include_pad))
+
+
+def _shares(x: Tensor, padded: bool) -> Tensor:
+    """One by the number of pixels in the window of each, with those outside the image or without."""
+    if padded:
+        return torch.full_like(x[0, 0], 1 / 9)
+    rows, columns = (x.new_tensor([min(i + 1, n - 1) - max(i - 1, 0) + 1 for i in range(n)]) for n in x.shape[2:])
+    return (rows[:, None] * columns).reciprocal()
+
+
 def _batch_norm(
     input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -279,6 +316,7 @@ def _each(value: Any, n: int) -> list[int]:
 # What answers a call of which function: with its arguments, the value, or None where PyTorch is to do it.
 ANSWERS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     F.batch_norm: _batch_norm,
+    F.avg_pool2d: _average_pool,
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **{getattr(torch, f"conv{n}d"): _convolution for n in (1, 2, 3)},
     **{getattr(torch, f"conv_transpose{n}d"): _transposed for n in (1, 2, 3)},
