@@ -13,6 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 import ssnr
 from networks import golden, golden_batch, naive_gradients
+from ssnr._model import Model, preserved
+from ssnr.data import batch_of
+from ssnr.recipes import get_recipe
+from ssnr.saliencies.gradients import second_order_error
 
 
 def by_differences(net: nn.Module, inputs: object, targets: Tensor, step: float = 1e-5) -> dict[str, Tensor]:
@@ -320,3 +324,63 @@ def test_a_warp_that_starts_as_the_identity_is_ok_and_its_zero_weights_are_dead(
     scores = ssnr.score(net, batch_for(IMAGES), ["snip", "grasp"])
     assert [s.status for s in scores.values()] == ["ok", "ok"]
     assert [layer.flag for layer in scores["snip"].layers] == ["dead", None]
+
+
+class Detached(torch.autograd.Function):
+    """x³, whose gradient is computed from a detached copy: autograd takes 3x² for a constant."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        ctx.saved = x.detach()
+        return x**3
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> Tensor:
+        return 3 * ctx.saved**2 * g
+
+
+class Cubes(nn.Module):
+    def __init__(self, detached: bool) -> None:
+        super().__init__()
+        self.detached = detached
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = Detached.apply(x) if self.detached else x**3
+        return out
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_difference_of_gradients_finds_a_backward_with_a_wrong_second_derivative(detached):
+    net = nn.Sequential(golden()[0], Cubes(detached), golden()[2])
+    with preserved(net):
+        error = second_order_error(Model(net, get_recipe("seed")), batch_of(golden_batch()))
+    assert (error > 1e-2) if detached else (error < 1e-8)
+
+
+def test_a_hook_on_gradients_is_left_out_and_left_on():
+    def net() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(8, 2))
+
+    batch, calls = (torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])), []
+    hooked = net()
+    hooked[0].register_full_backward_hook(lambda *_: calls.append(1))
+    names = ["snip/layerwise_ssnr", "grasp", "fisher"]
+    assert ssnr.score(hooked, batch, names) == ssnr.score(net(), batch, names)
+    assert not calls and len(hooked[0]._backward_hooks) == 1
+
+
+def test_published_values_of_two_small_networks():
+    """Naive float64 autograd; other programs sum the means of parts of a batch, and differ by their number."""
+    for activation, seed, expected in (
+        (nn.Tanh(), None, {"grasp": -0.26342734210344065}),
+        (nn.ReLU(), 1, {"snip": 0.2738, "plain": -0.0674, "grasp": -0.0866}),
+    ):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 5), activation, nn.Linear(5, 3))
+        if seed is not None:
+            torch.manual_seed(seed)
+        batch = torch.randn(8, 4), torch.randint(3, (8,))
+        scores = ssnr.score(net, batch, list(expected))
+        tolerance = {"rel": 1e-12} if seed is None else {"abs": 5e-5}
+        assert {name: s.value for name, s in scores.items()} == pytest.approx(expected, **tolerance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple, NoReturn
@@ -113,8 +113,11 @@ def _in_the_faster_layout(model: Model, forward: Callable[..., Pass]) -> Pass:
     return forward(channels_last=False)
 
 
-def _forward(model: Model, batch: Batch, loss: Loss | None, *, second: bool, fisher: bool, channels_last: bool) -> Pass:
-    """One forward pass with the recipe's choices.
+def _forward(
+    model: Model, batch: Batch, loss: Loss | None, *, second: bool, fisher: bool, channels_last: bool,
+    moved_by: Mapping[str, Tensor] | None = None,
+) -> Pass:  # fmt: skip
+    """One forward pass with the recipe's choices, at the network's weights or beside them.
 
     Raises:
         ScoringError: it raised, or the loss is not finite.
@@ -125,12 +128,14 @@ def _forward(model: Model, batch: Batch, loss: Loss | None, *, second: bool, fis
     weights, inputs = model.weights(dtype), moved(batch.inputs, device, dtype)
     if channels_last:
         weights, inputs = in_channels_last(weights), in_channels_last(inputs)
+    for name, step in (moved_by or {}).items():
+        weights[name] += step
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     capture = Channels(leaves) if fisher else None
     set_mode(model, recipe.mode)
     inputs, sources = followed(inputs)
     options = {"second": second, "dropout": recipe.dropout == "on", "trains": recipe.mode == "train"}
-    with differentiable(channels_last=channels_last, **options):
+    with differentiable(model.net, channels_last=channels_last, **options):
         with capture or nullcontext():
             output = model.call(weights, inputs)
         value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
@@ -147,10 +152,8 @@ def _grasp(model: Model, made: Pass, first: Gradients, again: Callable[[], Pass]
     reason = once_differentiable(made.value, leaves, model.net, again)
     if reason is not None:
         raise ScoringError(reason)
-    moving = [g for g in first if g is not None and g.requires_grad]
     try:
-        # Without any, the gradient does not depend on the weights: the Hessian is zero.
-        hessian = _grad(moving, leaves, along=[g.detach() for g in moving]) if moving else [None] * len(leaves)
+        hessian = _product(leaves, first)
     except ScoringError as error:
         reason = missing_derivative(error.__cause__, model.net, again)
         raise (error if reason is None else ScoringError(reason)) from error.__cause__
@@ -158,6 +161,58 @@ def _grasp(model: Model, made: Pass, first: Gradients, again: Callable[[], Pass]
         None if g is None else torch.zeros_like(leaf) if h is None else -(leaf.detach() * h)
         for g, h, leaf in zip(first, hessian, leaves, strict=True)
     ]
+
+
+def _product(leaves: list[Tensor], first: Gradients) -> Gradients:
+    """Hg; all None where the gradient does not depend on the weights."""
+    moving = [g for g in first if g is not None and g.requires_grad]
+    if not moving:
+        return [None] * len(leaves)
+    return _grad(moving, leaves, along=[g.detach() for g in moving])
+
+
+def second_order_error(model: Model, batch: Batch, loss: Loss | None = None) -> float:
+    """How far autograd's Hg is from the central difference of g along itself, as a share of the latter's norm.
+
+    About 1e-7 or less in float64. More says that a part of the network gives autograd a wrong second derivative: a
+    custom backward that computes with detached tensors raises nothing and changes grasp. An activation with a kink at
+    zero may, by chance, change sides between the two points.
+
+    Args:
+        model: the network.
+        batch: inputs and targets.
+        loss: as in `gradient_saliencies`.
+
+    Raises:
+        ScoringError: a pass raised.
+        UsageError: labels that the network has no output for.
+    """
+    forward = partial(_forward, model, batch, loss, second=True, fisher=False, channels_last=False)
+
+    def gradients(made: Pass, create_graph: bool = False) -> Gradients:
+        return _grad([made.value], list(made.leaves.values()), create_graph=create_graph)
+
+    made = forward()
+    leaves, first = list(made.leaves.values()), gradients(made, create_graph=True)
+    found = zip(made.leaves, first, _product(leaves, first), strict=True)
+    products = {name: torch.zeros_like(g) if h is None else h for name, g, h in found if g is not None}
+    along = {name: g.detach() for name, g in zip(made.leaves, first, strict=True) if g is not None}
+    size = _norm([made.leaves[name].detach() for name in along]) / max(_norm(along.values()), 1e-300)
+    step = torch.finfo(leaves[0].dtype).eps ** (1 / 3) * size
+    ahead, behind = (
+        dict(zip(made.leaves, gradients(forward(moved_by={name: s * g for name, g in along.items()})), strict=True))
+        for s in (step, -step)
+    )
+    expected = {name: (_zero(ahead[name], g) - _zero(behind[name], g)) / (2 * step) for name, g in along.items()}
+    return _norm([products[name] - expected[name] for name in along]) / max(_norm(expected.values()), 1e-300)
+
+
+def _zero(gradient: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if gradient is None else gradient
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return float(torch.stack([torch.linalg.vector_norm(t) for t in tensors]).norm())
 
 
 def _grad(
