@@ -104,7 +104,7 @@ def vgg16(width: float = 1.0) -> nn.Module:
 def networks(quick: bool) -> dict[str, Build]:
     """What is measured, by name; NAS-Bench-201's are a sample, each once."""
     space = get_space("nasbench201")
-    sample = space.sample_many(2 if quick else 12, np.random.default_rng(0))
+    sample = space.sample_many(2 if quick else 8, np.random.default_rng(0))
     cells: dict[str, Build] = {
         f"nasbench201 {k}": (lambda arch=arch: space.build(arch)) for k, arch in enumerate(sample)
     }

@@ -349,6 +349,32 @@ class Cubes(nn.Module):
         return out
 
 
+class Wrapped(torch.autograd.Function):
+    """x², whose backward is decorated, and differentiable."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * g
+
+
+def test_a_custom_function_with_a_second_derivative_is_like_any_other():
+    class Own(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = Wrapped.apply(x)
+            return out
+
+    own, plain = (nn.Sequential(golden()[0], part, golden()[2]) for part in (Own(), Square()))
+    expected = ssnr.score(plain, golden_batch(), ["grasp"])["grasp"]
+    assert ssnr.score(own, golden_batch(), ["grasp"])["grasp"].value == pytest.approx(expected.value, rel=1e-13)
+
+
 @pytest.mark.parametrize("detached", [True, False])
 def test_a_difference_of_gradients_finds_a_backward_with_a_wrong_second_derivative(detached):
     net = nn.Sequential(golden()[0], Cubes(detached), golden()[2])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssnr._model import flatten
@@ -49,8 +50,14 @@ def _is_operation(operation: str, node: Any) -> bool:
 
 
 def _is_once(node: Any) -> bool:
-    function = getattr(type(node), "_forward_cls", None)
-    return hasattr(getattr(function, "backward", None), "__wrapped__")
+    """Whether a custom function's backward is wrapped by PyTorch's decorator, perhaps inside others."""
+    backward = getattr(getattr(type(node), "_forward_cls", None), "backward", None)
+    while backward is not None:
+        wrapped = getattr(backward, "__wrapped__", None)
+        if wrapped is not None and backward.__globals__["__name__"] == torch.autograd.function.__name__:
+            return True
+        backward = wrapped
+    return False
 
 
 def _where(net: nn.Module, run: Run, matches: Matches) -> str:
