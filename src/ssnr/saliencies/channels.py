@@ -57,11 +57,10 @@ class Channels(TorchFunctionMode):
         for (name, out, channel, axis), gradient in zip(self._calls, gradients, strict=True):
             if gradient is None:
                 continue
-            product = (
-                (out * gradient.detach()).movedim(channel, 1).flatten(2).sum(-1)
-                if out.dim() > 2
-                else out * gradient.detach()
-            )
+            product, channel = out * gradient.detach(), channel % out.dim()
+            space = [axis for axis in range(1, out.dim()) if axis != channel]
+            if space:
+                product = product.sum(space)
             so_far = gates.get(name)
             gates[name] = (product if so_far is None else so_far[0] + product, axis)
         found: list[Tensor | None] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -12,10 +14,44 @@ from ssnr._errors import ScoringError
 from ssnr._masks import surviving
 from ssnr._model import Model
 from ssnr.data import Batch
-from ssnr.linearize import without_dropout
+from ssnr.saliencies.blame import missing_derivative, once_differentiable
 from ssnr.saliencies.channels import Channels
 from ssnr.saliencies.losses import loss_of
-from ssnr.saliencies.signals import Loss, Signal, followed, moved, products, reaches, set_mode, share_of_norm, spread
+from ssnr.saliencies.paths import differentiable, in_channels_last
+from ssnr.saliencies.signals import (
+    Loss,
+    Signal,
+    followed,
+    moved,
+    products,
+    reaches,
+    set_mode,
+    share_of_norm,
+    spread,
+)
+
+Gradients = list[Tensor | None]
+
+
+class Refused(dict[str, Tensor | None]):
+    """The tensors of a saliency that could not be computed beside others that could: whoever reads them gets why."""
+
+    def __init__(self, error: ScoringError) -> None:
+        super().__init__()
+        self._error = error
+
+    def items(self) -> NoReturn:
+        """Raises the reason."""
+        raise self._error
+
+
+class Pass(NamedTuple):
+    """A forward pass up to the loss, and what it is differentiated by."""
+
+    value: Tensor
+    leaves: dict[str, Tensor]
+    capture: Channels | None
+    dead: bool  # whether the loss ignores the inputs
 
 
 def gradient_saliencies(
@@ -38,28 +74,17 @@ def gradient_saliencies(
         ScoringError: the forward or backward pass raised, or the loss is not finite.
         UsageError: labels that the network has no output for.
     """
-    dtype = getattr(torch, model.recipe.dtype)
-    device = next(iter(model.scored.values())).device
-    weights = model.weights(dtype)
-    leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
-    capture = Channels(leaves) if "fisher" in names else None
-    set_mode(model, model.recipe.mode)
-    inputs, sources = followed(moved(batch.inputs, device, dtype))
-    with torch.enable_grad(), without_dropout() if model.recipe.dropout == "off" else nullcontext():
-        with capture or nullcontext():
-            output = model.call(weights, inputs)
-        value = loss_of(output, batch.targets, device, dtype, loss, model.recipe.temperature)
+    forward = partial(_forward, model, batch, loss, second="grasp" in names, fisher="fisher" in names)
+    value, leaves, capture, dead = made = _in_the_faster_layout(model, forward)
     if not value.requires_grad:
         return {name: Signal(dict.fromkeys(model.scored), dead=True) for name in names}
-    dead = bool(sources) and not reaches(value, sources)
-    second = "grasp" in names
     probes = capture.probes if capture else []
-    gradients = _grad(value, [*leaves.values(), *probes], create_graph=second)
+    gradients = _grad([value], [*leaves.values(), *probes], create_graph="grasp" in names)
     first, probed = gradients[: len(leaves)], gradients[len(leaves) :]
     detached = [None if g is None else g.detach() for g in first]
     theta = [leaf.detach() for leaf in leaves.values()]
 
-    def signal(tensors: list[Tensor | None]) -> Signal:
+    def signal(tensors: Gradients) -> Signal:
         return Signal(spread(model, dict(zip(leaves, tensors, strict=True))), dead)
 
     found: dict[str, Signal] = {}
@@ -72,30 +97,133 @@ def gradient_saliencies(
         found["grad_norm"] = signal([None if g is None else share_of_norm(g) for g in there])
     if capture:
         found["fisher"] = signal(capture.fisher(leaves, probed))
-    if second:
-        found["grasp"] = signal(_grasp(list(leaves.values()), first, detached))
+    if "grasp" in names:
+        try:
+            found["grasp"] = signal(_grasp(model, made, first, partial(forward, channels_last=False)))
+        except ScoringError as error:
+            found["grasp"] = Signal(Refused(error))
     return found
 
 
-def _grasp(leaves: list[Tensor], first: list[Tensor | None], detached: list[Tensor | None]) -> list[Tensor | None]:
-    """−θ ⊙ Hg with Hg = ∂/∂θ Σ stop(g)·g(θ): one product with the Hessian, which is never formed."""
-    terms = [
-        (g * d).sum()
-        for g, d in zip(first, detached, strict=True)
-        if g is not None and d is not None and g.requires_grad
-    ]
-    if not terms:  # the gradient does not depend on the weights: the Hessian is zero
-        return [None if g is None else torch.zeros_like(leaf) for g, leaf in zip(first, leaves, strict=True)]
-    hessian = _grad(torch.stack(terms).sum(), leaves)
+def _in_the_faster_layout(model: Model, forward: Callable[..., Pass]) -> Pass:
+    """Images with their channels last, where the CPU's float32 convolutions are faster so and the network allows it."""
+    weight = next(iter(model.scored.values()))
+    if model.recipe.dtype == "float32" and weight.device.type == "cpu":
+        drawn = torch.get_rng_state()
+        try:
+            return forward(channels_last=True)
+        except ScoringError:
+            torch.set_rng_state(drawn)
+    return forward(channels_last=False)
+
+
+def _forward(
+    model: Model, batch: Batch, loss: Loss | None, *, second: bool, fisher: bool, channels_last: bool,
+    moved_by: Mapping[str, Tensor] | None = None,
+) -> Pass:  # fmt: skip
+    """One forward pass with the recipe's choices, at the network's weights or beside them.
+
+    Raises:
+        ScoringError: it raised, or the loss is not finite.
+        UsageError: labels that the network has no output for.
+    """
+    recipe = model.recipe
+    dtype, device = getattr(torch, recipe.dtype), next(iter(model.scored.values())).device
+    weights, inputs = model.weights(dtype), moved(batch.inputs, device, dtype)
+    if channels_last:
+        weights, inputs = in_channels_last(weights), in_channels_last(inputs)
+    for name, step in (moved_by or {}).items():
+        weights[name] += step
+    leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
+    capture = Channels(leaves) if fisher else None
+    set_mode(model, recipe.mode)
+    inputs, sources = followed(inputs)
+    options = {"second": second, "dropout": recipe.dropout == "on", "trains": recipe.mode == "train"}
+    with differentiable(model.net, channels_last=channels_last, **options):
+        with capture or nullcontext():
+            output = model.call(weights, inputs)
+        value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
+    return Pass(value, leaves, capture, bool(sources) and not reaches(value, sources))
+
+
+def _grasp(model: Model, made: Pass, first: Gradients, again: Callable[[], Pass]) -> Gradients:
+    """−θ ⊙ Hg with Hg = ∂/∂θ Σ stop(g)·g(θ): one product with the Hessian, which is never formed.
+
+    Raises:
+        ScoringError: an operation has no second derivative; named, with its layer, where `again` shows it.
+    """
+    leaves = list(made.leaves.values())
+    reason = once_differentiable(made.value, leaves, model.net, again)
+    if reason is not None:
+        raise ScoringError(reason)
+    try:
+        hessian = _product(leaves, first)
+    except ScoringError as error:
+        reason = missing_derivative(error.__cause__, model.net, again)
+        raise (error if reason is None else ScoringError(reason)) from error.__cause__
     return [
         None if g is None else torch.zeros_like(leaf) if h is None else -(leaf.detach() * h)
         for g, h, leaf in zip(first, hessian, leaves, strict=True)
     ]
 
 
-def _grad(value: Tensor, inputs: list[Tensor], *, create_graph: bool = False) -> list[Tensor | None]:
+def _product(leaves: list[Tensor], first: Gradients) -> Gradients:
+    """Hg; all None where the gradient does not depend on the weights."""
+    moving = [g for g in first if g is not None and g.requires_grad]
+    if not moving:
+        return [None] * len(leaves)
+    return _grad(moving, leaves, along=[g.detach() for g in moving])
+
+
+def second_order_error(model: Model, batch: Batch, loss: Loss | None = None) -> float:
+    """How far autograd's Hg is from the central difference of g along itself, as a share of the latter's norm.
+
+    About 1e-7 or less in float64. More says that a part of the network gives autograd a wrong second derivative: a
+    custom backward that computes with detached tensors raises nothing and changes grasp. An activation with a kink at
+    zero may, by chance, change sides between the two points.
+
+    Args:
+        model: the network.
+        batch: inputs and targets.
+        loss: as in `gradient_saliencies`.
+
+    Raises:
+        ScoringError: a pass raised.
+        UsageError: labels that the network has no output for.
+    """
+    forward = partial(_forward, model, batch, loss, second=True, fisher=False, channels_last=False)
+
+    def gradients(made: Pass, create_graph: bool = False) -> Gradients:
+        return _grad([made.value], list(made.leaves.values()), create_graph=create_graph)
+
+    made = forward()
+    leaves, first = list(made.leaves.values()), gradients(made, create_graph=True)
+    found = zip(made.leaves, first, _product(leaves, first), strict=True)
+    products = {name: torch.zeros_like(g) if h is None else h for name, g, h in found if g is not None}
+    along = {name: g.detach() for name, g in zip(made.leaves, first, strict=True) if g is not None}
+    size = _norm([made.leaves[name].detach() for name in along]) / max(_norm(along.values()), 1e-300)
+    step = torch.finfo(leaves[0].dtype).eps ** (1 / 3) * size
+    ahead, behind = (
+        dict(zip(made.leaves, gradients(forward(moved_by={name: s * g for name, g in along.items()})), strict=True))
+        for s in (step, -step)
+    )
+    expected = {name: (_zero(ahead[name], g) - _zero(behind[name], g)) / (2 * step) for name, g in along.items()}
+    return _norm([products[name] - expected[name] for name in along]) / max(_norm(expected.values()), 1e-300)
+
+
+def _zero(gradient: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if gradient is None else gradient
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return float(torch.stack([torch.linalg.vector_norm(t) for t in tensors]).norm())
+
+
+def _grad(
+    values: list[Tensor], inputs: list[Tensor], *, along: list[Tensor] | None = None, create_graph: bool = False
+) -> Gradients:
     try:
-        return list(torch.autograd.grad(value, inputs, create_graph=create_graph, allow_unused=True))
+        return list(torch.autograd.grad(values, inputs, along, create_graph=create_graph, allow_unused=True))
     except (RuntimeError, NotImplementedError) as error:
         raise ScoringError(
             f"the backward pass raised {type(error).__name__}: {' '.join(str(error).split())}"
