@@ -20,6 +20,7 @@ ORDER = [
     {"aggregate", "recipes"},
     {"proxies"},
     {"spaces", "store", "stats"},
+    {"_state", "_slots", "_calling", "_precision"},
     {"_model", "linearize"},
     {"data"},
     {"saliencies", "activations", "supernet"},

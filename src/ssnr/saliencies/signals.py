@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from ssnr._model import Model
 
@@ -34,7 +37,12 @@ def share_of_norm(values: Tensor) -> Tensor:
 def products(theta: list[Tensor], gradients: list[Tensor | None]) -> list[Tensor | None]:
     """θ ⊙ g of each weight, None where no gradient came."""
     with torch.no_grad():
-        return [None if g is None else t.detach() * g for t, g in zip(theta, gradients, strict=True)]
+        return [None if g is None else t.detach() * dense(g) for t, g in zip(theta, gradients, strict=True)]
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """A gradient with an entry for every weight."""
+    return gradient.to_dense() if gradient.layout is not torch.strided else gradient
 
 
 def spread(model: Model, tensors: Named) -> Named:
@@ -55,14 +63,14 @@ def followed(inputs: Any) -> tuple[Any, list[Tensor]]:
     """The inputs as copies of leaves, and the leaves: a copy may be changed in place, a leaf can be looked for."""
     sources: list[Tensor] = []
 
-    def copy(value: Any) -> Any:
+    def copied(value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():
             sources.append(value.detach().requires_grad_())
             return sources[-1].clone()
-        return mapped(copy, value)
+        return value.clone() if isinstance(value, Tensor) else mapped(copied, value)
 
     with torch.enable_grad():
-        return copy(inputs), sources
+        return copied(inputs), sources
 
 
 def reaches(value: Tensor, sources: list[Tensor]) -> bool:
@@ -81,18 +89,38 @@ def reaches(value: Tensor, sources: list[Tensor]) -> bool:
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """A nest of tuples, lists and mappings with `function` applied to its entries; anything else as it is."""
+    """A nest with `function` applied to its entries, of the same types; anything else as it is."""
+    if isinstance(value, PackedSequence):
+        return value._replace(data=function(value.data))
     if isinstance(value, Mapping):
-        return {key: function(item) for key, item in value.items()}
+        entries = {key: function(item) for key, item in value.items()}
+        if type(value) is dict:
+            return entries
+        try:  # batches of libraries are mappings with attributes
+            new = copy.copy(value)
+            new.update(entries)  # type: ignore[attr-defined]
+        except Exception:
+            return entries
+        return new
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(function, value))
     if isinstance(value, (tuple, list)):
         return type(value)(map(function, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        new = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(new, field.name, function(getattr(value, field.name)))
+        return new
     return value
 
 
 def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Tensors of a nest on the device, floating ones in `dtype`."""
+    """Tensors of a nest on the device, floating ones in `dtype`; other things that can move, moved."""
     if isinstance(value, Tensor):
+        if value.is_complex():
+            return value.to(device, torch.complex128 if dtype is torch.float64 else torch.complex64)
         return value.to(device, dtype if value.is_floating_point() else None)
+    nest = isinstance(value, (Mapping, tuple, list)) or dataclasses.is_dataclass(value)
+    if not nest and callable(getattr(value, "to", None)) and not isinstance(value, type):
+        return value.to(device)
     return mapped(lambda item: moved(item, device, dtype), value)

@@ -1,0 +1,197 @@
+"""Leave no trace: what a network and the process hold before it is scored, put back afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+_CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
+_SEQUENCES = (list, deque)
+
+
+@contextmanager
+def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
+    """Leave `net` bit-identical: parameters, buffers, gradients, modes, hooks, attributes, and every random state.
+
+    Each module's attributes are put back as they were bound, and lists and dictionaries among them with what they
+    held. Tensors are the same objects with the same bits, lazy ones lazy again. Random states are those of torch
+    (CPU and CUDA), numpy, Python, and of generators that modules own. Also when the body raises.
+
+    Args:
+        net: the network.
+        exposed: whether the body may write to the network's own parameters. Scoring hands a network other tensors in
+            their place (`Model.call`), and copies of all parameters would then be for nothing.
+    """
+    modules = list(net.modules())
+    kept = [_kept(module) for module in modules]
+    tensors = [_kept_tensor(t, exposed) for t in {id(t): t for t in _tensors(modules)}.values()]
+    restore_random = _random_states(modules)
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        for restore in kept:
+            restore()
+        for restore in tensors:
+            restore()
+        restore_random()
+
+
+def _kept(module: nn.Module) -> Callable[[], None]:
+    """A module's class, its attributes, and what its lists and dictionaries hold."""
+    kind, own = type(module), module.__dict__
+    attributes = own.copy()
+    held = [(value, type(value)(value)) if type(value) is not defaultdict else (value, dict(value))
+            for value in attributes.values() if type(value) in _CONTAINERS]  # fmt: skip
+
+    def restore() -> None:
+        if type(module) is not kind:
+            module.__class__ = kind
+        now = module.__dict__
+        if not _same_entries(now, attributes):
+            now.clear()
+            now.update(attributes)
+        for container, content in held:
+            if not (container or content):
+                continue
+            if isinstance(container, _SEQUENCES):
+                if len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
+                    container.clear()
+                    container.extend(content)
+            elif isinstance(container, set):
+                container.clear()
+                container.update(content)
+            elif not _same_entries(container, content):
+                container.clear()
+                container.update(content)
+
+    return restore
+
+
+def _same_entries(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    """The same keys in the same order with the very same values."""
+    if len(one) != len(other):
+        return False
+    return all(k is m and v is w for (k, v), (m, w) in zip(one.items(), other.items(), strict=True))
+
+
+def _tensors(modules: list[nn.Module]) -> Iterator[Tensor]:
+    """Parameters, buffers, and tensors that are plain attributes or stand in lists and dictionaries of a module."""
+    for module in modules:
+        own = module.__dict__
+        for held in (module._parameters, module._buffers, own, *(v for v in own.values() if type(v) in _CONTAINERS)):
+            for tensor in held.values() if hasattr(held, "values") else held:
+                if isinstance(tensor, Tensor):
+                    yield tensor
+
+
+def _kept_tensor(tensor: Tensor, exposed: bool) -> Callable[[], None]:
+    if is_lazy(tensor):
+        return _kept_lazy(tensor)
+    needs, gradient = tensor.requires_grad, tensor.grad if tensor.is_leaf else None
+    copied = exposed or not isinstance(tensor, nn.Parameter)
+    with torch.no_grad():
+        value = tensor.detach().clone() if copied else None
+        slope = gradient.clone() if exposed and gradient is not None else None
+    version = None if tensor.is_inference() else tensor._version
+
+    def restore() -> None:
+        if tensor.is_leaf and not tensor.is_inference():
+            tensor.requires_grad_(needs)
+            tensor.grad = gradient
+        if value is not None:
+            changed = version is None or tensor._version != version
+            if changed or (exposed and not _same_bits(tensor, value)):
+                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+                    if tensor.shape != value.shape:
+                        tensor.resize_(value.shape)
+                    tensor.copy_(value)
+        if slope is not None and gradient is not None and not _same_bits(gradient, slope):
+            with torch.no_grad():
+                gradient.copy_(slope)
+
+    return restore
+
+
+def _kept_lazy(tensor: Tensor) -> Callable[[], None]:
+    """A parameter or buffer without a shape as yet, which the first forward pass would give it."""
+    kind, needs, attributes = type(tensor), tensor.requires_grad, dict(tensor.__dict__)
+
+    def restore() -> None:
+        if not is_lazy(tensor):
+            with torch.no_grad():
+                tensor.data = tensor.data.new_empty(0)
+            tensor.__class__ = kind
+            tensor.__dict__.clear()
+            tensor.__dict__.update(attributes)
+            tensor.requires_grad_(needs)
+
+    return restore
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.layout is not torch.strided or one.device.type == "meta" or one.is_quantized:
+        return one.layout is other.layout
+    equal = (one == other) | ((one != one) & (other != other))
+    return bool(equal.all())
+
+
+def _random_states(modules: list[nn.Module]) -> Callable[[], None]:
+    cpu, python = torch.get_rng_state(), random.getstate()
+    legacy = np.random.get_state(legacy=False)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    own: list[Callable[[], Any]] = []
+    for module in modules:
+        for value in module.__dict__.values():
+            if isinstance(value, torch.Generator):
+                own.append(_later(value.set_state, value.get_state()))
+            elif isinstance(value, random.Random):
+                own.append(_later(value.setstate, value.getstate()))
+            elif isinstance(value, np.random.RandomState):
+                own.append(_later(value.set_state, value.get_state(legacy=False)))
+            elif isinstance(value, np.random.Generator):
+                own.append(_later(setattr, value.bit_generator, "state", value.bit_generator.state))
+
+    def restore() -> None:
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        random.setstate(python)
+        np.random.set_state(legacy)
+        for put in own:
+            put()
+
+    return restore
+
+
+def _later(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    return lambda: function(*args)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed what a forward pass may draw from: torch, numpy's global generator, Python's."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def drawn() -> dict[str, Any]:
+    """The random states, to compare: a pass that changes one of them draws random numbers."""
+    found: dict[str, Any] = {"torch": torch.get_rng_state().numpy().tobytes(), "random": random.getstate()}
+    if torch.cuda.is_initialized():
+        found["torch.cuda"] = b"".join(s.numpy().tobytes() for s in torch.cuda.get_rng_state_all())
+    state = np.random.get_state(legacy=False)
+    found["numpy"] = (state["state"]["key"].tobytes(), state["state"]["pos"])
+    return found
