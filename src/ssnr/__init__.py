@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ssnr._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ssnr import pruning as pruning
     from ssnr._errors import ArchitectureError as ArchitectureError
     from ssnr._errors import BenchmarkError as BenchmarkError
+    from ssnr._errors import LayerCollapseWarning as LayerCollapseWarning
     from ssnr._errors import ScoringError as ScoringError
     from ssnr._errors import SsnrError as SsnrError
     from ssnr._errors import StoreError as StoreError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ssnr.proxies import Score as Score
     from ssnr.proxies import register_proxy as register_proxy
     from ssnr.proxies import register_saliency as register_saliency
+    from ssnr.pruning import Masks as Masks
     from ssnr.recipes import Recipe as Recipe
     from ssnr.scoring import saliency as saliency
     from ssnr.scoring import score as score
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ArchitectureError": "_errors",
     "BenchmarkError": "_errors",
+    "LayerCollapseWarning": "_errors",
     "ScoringError": "_errors",
     "SsnrError": "_errors",
     "StoreError": "_errors",
@@ -55,6 +59,7 @@ _HOME = {
     "Score": "proxies",
     "register_proxy": "proxies",
     "register_saliency": "proxies",
+    "Masks": "pruning",
     "Recipe": "recipes",
     "saliency": "scoring",
     "score": "scoring",
@@ -66,7 +71,12 @@ _HOME = {
 }
 
 
+_MODULES = ("pruning",)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"ssnr.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'ssnr' has no attribute {name!r}")
     module = importlib.import_module(f"ssnr.{_HOME[name]}")
@@ -76,4 +86,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
+    return sorted([*_HOME, *_MODULES, "__version__"])

@@ -29,3 +29,7 @@ class Interrupted(SsnrError):  # noqa: N818 - not an error, and named like Keybo
 
 class BenchmarkError(SsnrError):
     """A benchmark file is missing, altered or not what it should be."""
+
+
+class LayerCollapseWarning(UserWarning):
+    """Pruning left a layer without a weight; nothing behind it sees the input through it."""

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssnr import _masks
 from ssnr._calling import Forward as Forward
-from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, ignored
+from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, ignored, nest_map, nudged
 from ssnr._calling import flatten as flatten
 from ssnr._calling import outputs_of as outputs_of
 from ssnr._errors import ScoringError, UsageError
 from ssnr._precision import OnePrecision, needs_one_precision
-from ssnr._slots import Slot, named_modules, refuse, slots, unwrapped
+from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unwrapped
 from ssnr._state import preserved as preserved
+from ssnr._state import same_bits, seed_everything
 from ssnr.recipes import Recipe
 
 _STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
@@ -33,24 +35,40 @@ class Model:
     Attributes:
         net: the user's module, out of any wrapper.
         recipe: the choices that change numbers.
+        scripted: whether any of it is TorchScript, which runs as it is.
         scored: the weights that count as layers, by the names of `named_parameters()`; a weight that is computed from
             parameters (`weight_norm`, a parametrisation) by its own name and with its present value.
+        masks: which weights are there at all (True), for the names where some are not.
         notes: what a reader of the score should know, as an ordered set.
     """
 
-    def __init__(self, net: nn.Module, recipe: Recipe, forward: Forward | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        forward: Forward | None = None,
+        example: Callable[[], Any] | None = None,
+    ) -> None:
         if not isinstance(net, nn.Module):
             raise UsageError(f"expected a torch.nn.Module, got {type(net).__name__}: {net!r:.60}")
         self._given, self.net = net, unwrapped(net)
         self.recipe = recipe
         self.notes: dict[str, None] = {}
         self._forward = forward
+        self.scripted = any(isinstance(module, torch.jit.ScriptModule) for module in self.net.modules())
+        if example is not None and has_lazy(self.net):
+            self._materialise(example())
+        self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(named_modules(self.net))}
         self._slots, self._overrides = slots(self.net)
         refuse(self.net, self._slots)
         self._modes = needs_one_precision(self.net) or forward is not None
         self._aliases = list(_aliases(self.net, self._slots))
         self._flat = [m for _, m in named_modules(self.net) if isinstance(m, nn.RNNBase)]
         self.scored = _scored(self.net, recipe, self._slots)
+
+    def places(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and buffer with its name, a tied one in each of its places."""
+        return ((slot.name, slot.tensor) for slot in self._slots)
 
     def weights(
         self, dtype: torch.dtype, change: Callable[[Tensor], Tensor] | None = None, *, statistics: bool = True
@@ -60,15 +78,17 @@ class Model:
         A tied tensor appears once, under its first name. Without `statistics`, the running statistics of norms are left
         out: a pass that bypasses norms has no use for them, and they are most of a network's tensors.
         """
-        copies: dict[int, tuple[str, Tensor]] = {}
+        copies: dict[object, tuple[str, Tensor]] = {}
         with torch.no_grad():
             for slot in self._slots:
                 tensor = slot.tensor
-                if id(tensor) in copies or (not statistics and slot.key in _STATISTICS):
+                if slot.identity in copies or (not statistics and slot.key in _STATISTICS):
                     continue
                 floating = tensor.is_floating_point()
                 value = tensor.detach().to(dtype, copy=True) if floating else tensor.detach().clone()
-                copies[id(tensor)] = (slot.name, change(value) if floating and change else value)
+                if slot.name in self.masks:
+                    value = _masks.surviving(slot.name, value, self.masks)
+                copies[slot.identity] = (slot.name, change(value) if floating and change else value)
         return dict(copies.values())
 
     def call(self, weights: Mapping[str, Tensor], inputs: Any) -> Any:
@@ -91,9 +111,48 @@ class Model:
         return output
 
     def blame(self, inputs: Any) -> str | None:
-        """Which module of the network, as it is, first puts out NaN or infinity."""
-        with torch.no_grad():
-            return first_not_finite(self.net, lambda: self._run(inputs))
+        """The first weight that is not finite, or else the first module that puts out what is not."""
+        weights = self.weights(torch.float64)
+        for name in self.scored:
+            if name in weights and not bool(torch.isfinite(weights[name]).all()):
+                return f"the weight {name!r} holds NaN or infinity"
+        with torch.no_grad(), self.swapped(weights):
+            return first_not_finite(self.net, lambda: self._run(self._here(inputs)))
+
+    def repeats(self, inputs: Any, seed: int) -> bool:
+        """Whether two forward passes with one seed give the same bits."""
+        return self._same(inputs, inputs, seed)
+
+    def reads(self, inputs: Any) -> bool:
+        """Whether the output changes with the floating-point inputs, whatever autograd knows of it."""
+        return not self._same(inputs, nudged(inputs), 0)
+
+    def _same(self, one: Any, other: Any, seed: int) -> bool:
+        found = []
+        for inputs in (one, other):
+            seed_everything(seed)
+            with torch.no_grad():
+                found.append(flatten(self.call(self.weights(torch.float64), self._here(inputs))))
+        return len(found[0]) == len(found[1]) and all(map(same_bits, *found))
+
+    def _here(self, inputs: Any) -> Any:
+        """A copy of the inputs on the network's device, in float64."""
+        return nest_map(lambda t: t.to(self.device, torch.float64 if t.is_floating_point() else None, copy=True), inputs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return next(iter(self.scored.values())).device
+
+    def _materialise(self, inputs: Any) -> None:
+        """Give lazy modules their shapes, by a forward pass on the inputs; `preserved` makes them lazy again."""
+        self.net.eval()
+        try:
+            with torch.no_grad(), as_written():
+                self._run(inputs)
+        except Exception as error:
+            raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
+        self.notes["lazy modules took their shapes from the input, and weights from the seed"] = None
 
     def _run(self, inputs: Any) -> Any:
         return self._forward(self._given, inputs) if self._forward is not None else call(self.net, inputs)
@@ -104,6 +163,8 @@ class Model:
         with ExitStack() as stack:
             stack.enter_context(as_written())
             stack.enter_context(dense_gradients(self.net))
+            if self.masks:
+                stack.enter_context(_masks.unhooked(self.net))
             if self._modes:
                 floating = (w.dtype for w in weights.values() if w.is_floating_point())
                 dtype = next(floating, torch.get_default_dtype())
@@ -119,11 +180,11 @@ class Model:
         own += [(o.table, o.key, o.table.get(o.key, missing)) for o in self._overrides]
         own += [(a.table, a.key, a.table[a.key]) for a in self._aliases]
         own += [(m.__dict__, "_flat_weights", m.__dict__["_flat_weights"]) for m in self._flat]
-        first: dict[int, str] = {}
+        first: dict[object, str] = {}
         new: dict[int, Tensor] = {}
         try:
             for slot in self._slots:
-                name = first.setdefault(id(slot.tensor), slot.name)
+                name = first.setdefault(slot.identity, slot.name)
                 slot.table[slot.key] = new[id(slot.tensor)] = weights.get(name, slot.tensor)
             for table, key, value in self._overrides:
                 table[key] = value
@@ -197,7 +258,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def _scored(net: nn.Module, recipe: Recipe, found: list[Slot]) -> dict[str, Tensor]:
     """Every floating weight with two or more dimensions, or the recipe's narrower choice."""
     chosen: dict[str, Tensor] = {}
-    seen: set[int] = set()
+    seen: set[object] = set()
     allowed: set[str] | None = None
     if recipe.scored != "matrices":
         kinds = _WEIGHT_OF[recipe.scored]
@@ -206,9 +267,9 @@ def _scored(net: nn.Module, recipe: Recipe, found: list[Slot]) -> dict[str, Tens
         tensor = slot.tensor
         if not slot.scorable or tensor.dim() < 2 or not tensor.is_floating_point():
             continue
-        if (allowed is not None and slot.name not in allowed) or (recipe.ties == "once" and id(tensor) in seen):
+        if (allowed is not None and slot.name not in allowed) or (recipe.ties == "once" and slot.identity in seen):
             continue
-        seen.add(id(tensor))
+        seen.add(slot.identity)
         chosen[slot.name] = tensor
     if not chosen:
         raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")

@@ -13,19 +13,25 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ssnr._errors import ScoringError
+from ssnr._masks import masked_in
 
 # What wrappers call the network inside them; these names are no part of a layer's name.
 _WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 class Slot(NamedTuple):
-    """Where a module keeps one tensor: `table[key]`, known to users as `name`."""
+    """Where a module keeps one tensor: `table[key]`, known to users as `name`.
+
+    For a pruned parameter `tensor` is the parameter behind what the module computes with. `identity` is equal for the
+    places of one tied tensor; a pruned one has a mask of its own at each place.
+    """
 
     name: str
     table: MutableMapping[str, Any]
     key: str
     tensor: Tensor
     scorable: bool
+    identity: object
 
 
 class Override(NamedTuple):
@@ -72,6 +78,13 @@ def named_modules(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return walk("", net)
 
 
+def has_lazy(net: nn.Module) -> bool:
+    """Whether any parameter or buffer has no shape yet."""
+    return any(
+        is_lazy(t) for m in net.modules() for t in (*m._parameters.values(), *m._buffers.values()) if t is not None
+    )
+
+
 def slots(net: nn.Module) -> tuple[list[Slot], list[Override]]:
     """Every parameter, buffer and tensor attribute of every module, tied ones at each place.
 
@@ -86,14 +99,17 @@ def slots(net: nn.Module) -> tuple[list[Slot], list[Override]]:
         overrides += muted
         for key, (tensor, sources) in derived.items():
             parts |= {id(source) for source in sources}
-            found.append(Slot(_name(prefix, key), tables[key], key, tensor, True))
-        for table, scorable in ((_parameters(module), True), (_buffers(module), False)):
+            found.append(Slot(_name(prefix, key), tables[key], key, tensor, True, id(tensor)))
+        pruned = {entry.key: entry for entry in masked_in([(prefix, module)])}
+        for key, entry in pruned.items():
+            own = module.__dict__
+            found.append(Slot(entry.name, own, key, entry.original, True, (id(own), key)))
+        hidden = {key + end for key in pruned for end in ("", "_orig", "_mask")}
+        for table, scorable in ((_parameters(module), True), (_buffers(module), False), (module.__dict__, False)):
             for key in list(table):
-                if (tensor := table[key]) is not None:
-                    found.append(Slot(_name(prefix, key), table, key, tensor, scorable))
-        for key, tensor in module.__dict__.items():
-            if isinstance(tensor, Tensor) and key not in derived:
-                found.append(Slot(_name(prefix, key), module.__dict__, key, tensor, False))
+                tensor = table[key]
+                if isinstance(tensor, Tensor) and key not in hidden and not (table is module.__dict__ and key in derived):
+                    found.append(Slot(_name(prefix, key), table, key, tensor, scorable, id(tensor)))
     return [s._replace(scorable=s.scorable and id(s.tensor) not in parts) for s in found], overrides
 
 

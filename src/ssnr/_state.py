@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -111,12 +111,12 @@ def _kept_tensor(tensor: Tensor, exposed: bool) -> Callable[[], None]:
             tensor.grad = gradient
         if value is not None:
             changed = version is None or tensor._version != version
-            if changed or (exposed and not _same_bits(tensor, value)):
+            if changed or (exposed and not same_bits(tensor, value)):
                 with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                     if tensor.shape != value.shape:
                         tensor.resize_(value.shape)
                     tensor.copy_(value)
-        if slope is not None and gradient is not None and not _same_bits(gradient, slope):
+        if slope is not None and gradient is not None and not same_bits(gradient, slope):
             with torch.no_grad():
                 gradient.copy_(slope)
 
@@ -139,7 +139,8 @@ def _kept_lazy(tensor: Tensor) -> Callable[[], None]:
     return restore
 
 
-def _same_bits(one: Tensor, other: Tensor) -> bool:
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal, NaN to NaN."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     if one.layout is not torch.strided or one.device.type == "meta" or one.is_quantized:
@@ -195,3 +196,14 @@ def drawn() -> dict[str, Any]:
     state = np.random.get_state(legacy=False)
     found["numpy"] = (state["state"]["key"].tobytes(), state["state"]["pos"])
     return found
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The caller's inference mode and autocast do not reach in here: both would change or forbid gradients."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssnr._masks import counted, survivors
 from ssnr._model import Forward, Model, preserved
 from ssnr.moments import from_tensors
 from ssnr.recipes import Recipe, get_recipe
@@ -28,7 +29,8 @@ def count(
 
     Multiply-accumulates are those of convolutions, linear layers and attention, plus one per output element where a
     layer has a bias (the convention of NATS-Bench). Reachable weights are those of the layers through which synflow
-    reaches the output.
+    reaches the output. Weights that `torch.nn.utils.prune` masks count as parameters and as multiply-accumulates, which
+    the pruned network still has, and not as reachable.
 
     Raises:
         ScoringError: the forward pass raised.
@@ -36,9 +38,8 @@ def count(
     """
     with preserved(net):
         model = Model(net, recipe or get_recipe("seed"), forward)
-        numel = {name: p.numel() for name, p in model.scored.items()}
         signal = synflow(model, input_shape, inputs)
-        moments = from_tensors(signal.tensors, numel)
+        moments = from_tensors(survivors(signal.tensors, model.masks), counted(model.scored, model.masks))
         live = ~moments.dead & (not signal.dead)
         return Counts(
             params=sum(p.numel() for p in net.parameters() if p.requires_grad),

@@ -220,7 +220,7 @@ class Score(NamedTuple):
 
     `value` is None where scoring failed (`reason` says why) and may be infinite where only `log_value`, the natural
     logarithm of a positive value, can hold the number. `status` is "ok", "dead" (the output does not depend on the
-    input; value 0) or "failed".
+    input; value 0) or "failed". `notes` say what a reader of the number should know.
     """
 
     value: float | None
@@ -228,6 +228,7 @@ class Score(NamedTuple):
     status: str = "ok"
     reason: str | None = None
     layers: tuple[LayerScore, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def failed(reason: str) -> Score:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssnr._errors import ScoringError
+from ssnr._masks import surviving
 from ssnr._model import Model
 from ssnr.data import Batch
 from ssnr.linearize import without_dropout
@@ -65,7 +66,10 @@ def gradient_saliencies(
     if "plain" in names:
         found["plain"] = signal(products(theta, detached))
     if "grad_norm" in names:
-        found["grad_norm"] = signal([None if g is None else share_of_norm(g) for g in detached])
+        there = [
+            None if g is None else surviving(name, g, model.masks) for name, g in zip(leaves, detached, strict=True)
+        ]
+        found["grad_norm"] = signal([None if g is None else share_of_norm(g) for g in there])
     if capture:
         found["fisher"] = signal(capture.fisher(leaves, probed))
     if second:

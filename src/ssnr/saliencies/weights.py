@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import torch
 
+from ssnr._masks import surviving
 from ssnr._model import Model
 from ssnr.saliencies.signals import Signal, share_of_norm
 
@@ -13,7 +14,7 @@ from ssnr.saliencies.signals import Signal, share_of_norm
 def weight_saliencies(model: Model, names: Collection[str]) -> dict[str, Signal]:
     """Magnitude |θ| and l2_norm θ²/‖θ_l‖, whose sum over a layer is its norm ‖θ_l‖."""
     found: dict[str, Signal] = {}
-    weights = {name: p.detach().to(torch.float64) for name, p in model.scored.items()}
+    weights = {n: surviving(n, p.detach().to(torch.float64), model.masks) for n, p in model.scored.items()}
     if "magnitude" in names:
         found["magnitude"] = Signal({name: w.abs() for name, w in weights.items()})
     if "l2_norm" in names:

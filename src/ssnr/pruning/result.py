@@ -1,0 +1,91 @@
+"""Masks as a value: what is kept, layer by layer, in memory and in a file."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ssnr._errors import SsnrError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMAT = "ssnr masks 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Which weights of a network are kept.
+
+    Attributes:
+        tensors: parameter name → bool tensor of the parameter's shape, True where the weight is kept.
+        how: what they were computed with: saliency, density asked for, scope, rounds, recipe, seed, batch.
+    """
+
+    tensors: dict[str, Tensor]
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Number of weights that could have been pruned."""
+        return sum(mask.numel() for mask in self.tensors.values())
+
+    @property
+    def kept(self) -> int:
+        """Number of weights that are left."""
+        return sum(int(mask.sum()) for mask in self.tensors.values())
+
+    @property
+    def density(self) -> float:
+        """The share of the weights that is left."""
+        return self.kept / self.total
+
+    @property
+    def collapsed(self) -> tuple[str, ...]:
+        """Layers that have no weight left."""
+        return tuple(name for name, mask in self.tensors.items() if not bool(mask.any()))
+
+    def table(self) -> pd.DataFrame:
+        """One row a layer: name, numel, kept, density, collapsed."""
+        import pandas as pd
+
+        rows = [(name, mask.numel(), int(mask.sum())) for name, mask in self.tensors.items()]
+        table = pd.DataFrame(rows, columns=["name", "numel", "kept"])
+        return table.assign(density=table["kept"] / table["numel"], collapsed=table["kept"] == 0)
+
+    def save(self, path: str | Path) -> None:
+        """Write them as plain tensors: `torch.load(path, weights_only=True)["masks"]` is a dictionary of bool tensors.
+
+        Raises:
+            SsnrError: the file cannot be written.
+        """
+        masks = {name: mask.cpu().contiguous() for name, mask in self.tensors.items()}
+        try:
+            with Path(path).open("wb") as stream:
+                torch.save({"format": _FORMAT, "masks": masks, "how": dict(self.how)}, stream)
+        except OSError as error:
+            raise SsnrError(f"cannot write {path}: {error.strerror}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Masks:
+        """Read what `save` wrote; nothing but tensors and plain values is unpickled.
+
+        Raises:
+            UsageError: no such file, or not a file of masks.
+        """
+        try:
+            with Path(path).open("rb") as stream:
+                content = torch.load(stream, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise UsageError(f"{path} is not a file of masks (`Masks.save`, `ssnr prune`)") from error
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise UsageError(f"{path} is not a file of masks (`Masks.save`, `ssnr prune`)")
+        return cls(content["masks"], content["how"])
