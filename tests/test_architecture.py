@@ -21,7 +21,7 @@ ORDER = [
     {"proxies"},
     {"spaces", "store", "stats"},
     {"_masks"},
-    {"_state", "_slots", "_calling", "_precision"},
+    {"_nests", "_state", "_slots", "_calling", "_precision"},
     {"_model", "linearize"},
     {"data"},
     {"saliencies", "activations", "supernet"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ssnr._errors import ScoringError
+from ssnr._nests import flatten
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -80,9 +81,9 @@ def as_written() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def dense_gradients(net: nn.Module) -> Iterator[None]:
+def dense_gradients(embeddings: Iterable[nn.Embedding | nn.EmbeddingBag]) -> Iterator[None]:
     """Embeddings with `sparse=True` give dense gradients in here: a saliency has a value for every weight."""
-    sparse = [m for m in net.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]
+    sparse = [m for m in embeddings if m.sparse]
     for module in sparse:
         module.sparse = False
     try:
@@ -155,39 +156,6 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
         for handle in handles:
             handle.remove()
     return found[0] if found else None
-
-
-def flatten(output: Any) -> list[Tensor]:
-    """Every floating tensor in a nest of tuples, lists, mappings and dataclasses, or on an object that is the output."""
-    nest = isinstance(output, (Tensor, Mapping, tuple, list)) or dataclasses.is_dataclass(output)
-    if not nest and not isinstance(output, (str, type, nn.Module)):
-        output = list(getattr(output, "__dict__", {}).values())
-    return [leaf for leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """What a nest of tuples, lists, mappings and dataclasses holds, in order."""
-    if isinstance(value, Mapping):
-        items: Any = value.values()
-    elif isinstance(value, (tuple, list)):
-        items = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    else:
-        yield value
-        return
-    for item in items:
-        yield from leaves(item)
-
-
-def ignored(output: Any) -> str | None:
-    """What a nest of outputs holds beside floating tensors, in words."""
-    kinds = {
-        f"{leaf.dtype} tensor".removeprefix("torch.") if isinstance(leaf, Tensor) else type(leaf).__name__: None
-        for leaf in leaves(output)
-        if leaf is not None and not (isinstance(leaf, Tensor) and leaf.is_floating_point())
-    }
-    return f"outputs that are no floating-point tensors are ignored: {', '.join(kinds)}" if kinds else None
 
 
 def outputs_of(output: Any) -> list[Tensor]:

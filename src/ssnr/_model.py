@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from ssnr import _masks
 from ssnr._calling import Forward as Forward
-from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, ignored, nest_map, nudged
-from ssnr._calling import flatten as flatten
+from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite
 from ssnr._calling import outputs_of as outputs_of
 from ssnr._errors import ScoringError, UsageError
-from ssnr._precision import OnePrecision, needs_one_precision
+from ssnr._nests import each, ignored, nudged
+from ssnr._nests import flatten as flatten
+from ssnr._precision import OnePrecision
 from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unwrapped
 from ssnr._state import preserved as preserved
-from ssnr._state import same_bits, seed_everything
+from ssnr._state import has_own_code, same_bits, seed_everything
 from ssnr.recipes import Recipe
 
 _STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
@@ -48,6 +49,8 @@ class Model:
         recipe: Recipe,
         forward: Forward | None = None,
         example: Callable[[], Any] | None = None,
+        *,
+        valued: bool = True,
     ) -> None:
         if not isinstance(net, nn.Module):
             raise UsageError(f"expected a torch.nn.Module, got {type(net).__name__}: {net!r:.60}")
@@ -55,16 +58,23 @@ class Model:
         self.recipe = recipe
         self.notes: dict[str, None] = {}
         self._forward = forward
-        self.scripted = any(isinstance(module, torch.jit.ScriptModule) for module in self.net.modules())
-        if example is not None and has_lazy(self.net):
+        modules = list(named_modules(self.net))
+        own_code = forward is not None or has_own_code(module for _, module in modules)
+        if example is not None and own_code and has_lazy(self.net):
             self._materialise(example())
-        self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(named_modules(self.net))}
-        self._slots, self._overrides = slots(self.net)
-        refuse(self.net, self._slots)
-        self._modes = needs_one_precision(self.net) or forward is not None
-        self._aliases = list(_aliases(self.net, self._slots))
-        self._flat = [m for _, m in named_modules(self.net) if isinstance(m, nn.RNNBase)]
-        self.scored = _scored(self.net, recipe, self._slots)
+            modules = list(named_modules(self.net))
+        self.scripted = own_code and any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
+        self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(modules)}
+        self._one_precision = own_code
+        self._slots, self._overrides = slots(modules, own_code)
+        if valued:
+            refuse(modules, self._slots)
+        self._aliases = list(_aliases(modules, self._slots)) if own_code else []
+        self._flat = [m for _, m in modules if isinstance(m, nn.RNNBase)]
+        self._embeddings = [m for _, m in modules if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+        self.scored = _scored(modules, recipe, self._slots)
+        if valued and not self.scored:
+            raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")
 
     def places(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter and buffer with its name, a tied one in each of its places."""
@@ -137,12 +147,13 @@ class Model:
 
     def _here(self, inputs: Any) -> Any:
         """A copy of the inputs on the network's device, in float64."""
-        return nest_map(lambda t: t.to(self.device, torch.float64 if t.is_floating_point() else None, copy=True), inputs)
+        return each(lambda t: t.to(self.device, torch.float64 if t.is_floating_point() else None, copy=True), inputs)
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
-        return next(iter(self.scored.values())).device
+        """Where inputs go: to the first weight."""
+        tensors = [*self.scored.values(), *(slot.tensor for slot in self._slots)]
+        return tensors[0].device if tensors else torch.device("cpu")
 
     def _materialise(self, inputs: Any) -> None:
         """Give lazy modules their shapes, by a forward pass on the inputs; `preserved` makes them lazy again."""
@@ -162,10 +173,10 @@ class Model:
         """`weights` where the modules keep theirs; what `torch.func.functional_call` does, with the slots known."""
         with ExitStack() as stack:
             stack.enter_context(as_written())
-            stack.enter_context(dense_gradients(self.net))
+            stack.enter_context(dense_gradients(self._embeddings))
             if self.masks:
                 stack.enter_context(_masks.unhooked(self.net))
-            if self._modes:
+            if self._one_precision:
                 floating = (w.dtype for w in weights.values() if w.is_floating_point())
                 dtype = next(floating, torch.get_default_dtype())
                 stack.enter_context(OnePrecision(dtype))
@@ -227,7 +238,7 @@ def _renewed(value: Any, new: Mapping[int, Tensor]) -> Any:
     return value
 
 
-def _aliases(net: nn.Module, found: list[Slot]) -> Iterator[_Alias]:
+def _aliases(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> Iterator[_Alias]:
     known = {id(slot.tensor) for slot in found}
 
     def holds(value: Any) -> bool:
@@ -236,7 +247,7 @@ def _aliases(net: nn.Module, found: list[Slot]) -> Iterator[_Alias]:
         items = value.values() if type(value) is dict else value if type(value) in (list, tuple) else ()
         return any(holds(item) for item in items if isinstance(item, (Tensor, list, tuple, dict)))
 
-    for _, module in named_modules(net):
+    for _, module in modules:
         for key, value in module.__dict__.items():
             if key in ("_parameters", "_buffers", "_modules"):
                 continue
@@ -255,14 +266,14 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _scored(net: nn.Module, recipe: Recipe, found: list[Slot]) -> dict[str, Tensor]:
+def _scored(modules: list[tuple[str, nn.Module]], recipe: Recipe, found: list[Slot]) -> dict[str, Tensor]:
     """Every floating weight with two or more dimensions, or the recipe's narrower choice."""
     chosen: dict[str, Tensor] = {}
     seen: set[object] = set()
     allowed: set[str] | None = None
     if recipe.scored != "matrices":
         kinds = _WEIGHT_OF[recipe.scored]
-        allowed = {f"{name}.weight" if name else "weight" for name, m in named_modules(net) if isinstance(m, kinds)}
+        allowed = {f"{name}.weight" if name else "weight" for name, m in modules if isinstance(m, kinds)}
     for slot in found:
         tensor = slot.tensor
         if not slot.scorable or tensor.dim() < 2 or not tensor.is_floating_point():
@@ -271,6 +282,4 @@ def _scored(net: nn.Module, recipe: Recipe, found: list[Slot]) -> dict[str, Tens
             continue
         seen.add(slot.identity)
         chosen[slot.name] = tensor
-    if not chosen:
-        raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")
     return chosen

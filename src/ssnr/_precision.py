@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64, torch.float16: torch.complex32}
 _CASTS = frozenset(("float", "half", "bfloat16", "double"))
-_OWN = ("torch.nn.modules", "ssnr.")
 
 
 class OnePrecision(TorchFunctionMode):
@@ -58,7 +57,3 @@ class OnePrecision(TorchFunctionMode):
 _TENSOR_CASTS = frozenset((Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double))
 _FLOATING = ("FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "FloatTensor'>", "DoubleTensor'>", "HalfTensor'>")
 
-
-def needs_one_precision(net: nn.Module) -> bool:
-    """Whether any of a network's code is its user's: torch's own modules keep the precision they are given."""
-    return any(not type(m).__module__.startswith(_OWN) or "forward" in m.__dict__ for m in net.modules())

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -80,21 +81,28 @@ def named_modules(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def has_lazy(net: nn.Module) -> bool:
     """Whether any parameter or buffer has no shape yet."""
-    return any(
-        is_lazy(t) for m in net.modules() for t in (*m._parameters.values(), *m._buffers.values()) if t is not None
-    )
+    return any(isinstance(m, LazyModuleMixin) and m.has_uninitialized_params() for m in net.modules())  # type: ignore[misc, no-untyped-call]
 
 
-def slots(net: nn.Module) -> tuple[list[Slot], list[Override]]:
+def slots(modules: list[tuple[str, nn.Module]], own_code: bool) -> tuple[list[Slot], list[Override]]:
     """Every parameter, buffer and tensor attribute of every module, tied ones at each place.
 
     A weight that a module computes from parameters (`weight_norm`, `spectral_norm`, any parametrisation) is one slot,
-    under the user's name for it and with its present value; the parameters it is computed from are not scored.
+    under the user's name for it and with its present value; the parameters it is computed from are not scored. Without code of the user's own,
+    only parameters and buffers are looked at.
     """
+    if not own_code:
+        return [
+            Slot(_name(prefix, key), table, key, tensor, table is module._parameters, id(tensor))
+            for prefix, module in modules
+            for table in (module._parameters, module._buffers)
+            for key, tensor in table.items()
+            if tensor is not None
+        ], []
     found: list[Slot] = []
     overrides: list[Override] = []
     parts: set[int] = set()
-    for prefix, module in named_modules(net):
+    for prefix, module in modules:
         derived, tables, muted = _derived(module)
         overrides += muted
         for key, (tensor, sources) in derived.items():
@@ -208,13 +216,13 @@ def _buffers(module: nn.Module) -> MutableMapping[str, Any]:
     return module._buffers
 
 
-def refuse(net: nn.Module, found: list[Slot]) -> None:
+def refuse(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> None:
     """Refuse what has no real weights to score.
 
     Raises:
         ScoringError: quantised, sharded, complex, meta or lazy tensors; names the first.
     """
-    for name, module in named_modules(net):
+    for name, module in modules:
         where = type(module).__module__
         if ".quantized" in where and where.startswith("torch."):
             raise ScoringError(

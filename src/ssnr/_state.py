@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
 _SEQUENCES = (list, deque)
+_OWN = ("torch.nn.modules.", "ssnr.")
+_KNOWN: dict[type, bool] = {}
+_ATOMS = frozenset((bool, int, float, str, tuple, type(None)))
 
 
 @contextmanager
@@ -31,68 +35,107 @@ def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
             their place (`Model.call`), and copies of all parameters would then be for nothing.
     """
     modules = list(net.modules())
-    kept = [_kept(module) for module in modules]
-    tensors = [_kept_tensor(t, exposed) for t in {id(t): t for t in _tensors(modules)}.values()]
-    restore_random = _random_states(modules)
+    if not exposed and not has_own_code(modules):
+        restores = [_kept_plain(modules), _random_states([])]
+    else:
+        tensors = {id(t): t for t in _tensors(modules)}.values()
+        restores = [*map(_kept, modules), *(_kept_tensor(t, exposed) for t in tensors), _random_states(modules)]
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         yield
     finally:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
-        for restore in kept:
+        for restore in restores:
             restore()
-        for restore in tensors:
-            restore()
-        restore_random()
+
+
+def has_own_code(modules: Iterable[nn.Module]) -> bool:
+    """Whether any code of a network is its user's: torch's own modules change their buffers and nothing else."""
+    for module in modules:
+        kind = type(module)
+        known = _KNOWN.get(kind)
+        if known is None:
+            known = _KNOWN[kind] = kind.__module__.startswith(_OWN) and not issubclass(kind, LazyModuleMixin)
+        if not known or module._forward_pre_hooks or module._forward_hooks or "forward" in module.__dict__:
+            return True
+    return False
+
+
+def _kept_plain(modules: list[nn.Module]) -> Callable[[], None]:
+    """Modes, flags, gradients and buffers, of modules that change nothing else."""
+    modes = [module.training for module in modules]
+    flags = [(p, p.requires_grad, p.grad) for m in modules for p in m._parameters.values() if p is not None]
+    buffers = [b for m in modules for b in m._buffers.values() if b is not None and not b.is_inference()]
+    with torch.no_grad():
+        saved = [(b, b._version, b.detach().clone()) for b in buffers]
+
+    def restore() -> None:
+        for module, training in zip(modules, modes, strict=True):
+            if module.training is not training:
+                module.training = training
+        for parameter, needed, gradient in flags:
+            if parameter.requires_grad != needed:
+                parameter.requires_grad_(needed)
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, version, value in saved:
+                if buffer._version != version:
+                    buffer.copy_(value)
+
+    return restore
 
 
 def _kept(module: nn.Module) -> Callable[[], None]:
     """A module's class, its attributes, and what its lists and dictionaries hold."""
     kind, own = type(module), module.__dict__
-    attributes = own.copy()
-    held = [(value, type(value)(value)) if type(value) is not defaultdict else (value, dict(value))
-            for value in attributes.values() if type(value) in _CONTAINERS]  # fmt: skip
+    bound = tuple(own.items())
+    held = [(value, _content(value)) for value in own.values() if type(value) in _CONTAINERS]
 
     def restore() -> None:
         if type(module) is not kind:
             module.__class__ = kind
-        now = module.__dict__
-        if not _same_entries(now, attributes):
-            now.clear()
-            now.update(attributes)
+        if not _holds(module.__dict__, bound):
+            module.__dict__.clear()
+            module.__dict__.update(bound)
         for container, content in held:
-            if not (container or content):
-                continue
-            if isinstance(container, _SEQUENCES):
-                if len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
-                    container.clear()
-                    container.extend(content)
-            elif isinstance(container, set):
+            if (container or content) and not _holds(container, content):
                 container.clear()
-                container.update(content)
-            elif not _same_entries(container, content):
-                container.clear()
-                container.update(content)
+                (container.extend if isinstance(container, _SEQUENCES) else container.update)(content)
 
     return restore
 
 
-def _same_entries(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
-    """The same keys in the same order with the very same values."""
-    if len(one) != len(other):
+def _content(container: Any) -> tuple[Any, ...]:
+    """The entries of a container, in order."""
+    if not container:
+        return ()
+    return tuple(container.items()) if isinstance(container, dict) else tuple(container)
+
+
+def _holds(container: Any, content: tuple[Any, ...]) -> bool:
+    """Whether a container has the very entries that it had, in their order."""
+    if len(container) != len(content):
         return False
-    return all(k is m and v is w for (k, v), (m, w) in zip(one.items(), other.items(), strict=True))
+    if isinstance(container, dict):
+        return all(k is m and v is w for (k, v), (m, w) in zip(container.items(), content, strict=True))
+    return all(a is b for a, b in zip(container, content, strict=True))
 
 
 def _tensors(modules: list[nn.Module]) -> Iterator[Tensor]:
     """Parameters, buffers, and tensors that are plain attributes or stand in lists and dictionaries of a module."""
     for module in modules:
         own = module.__dict__
-        for held in (module._parameters, module._buffers, own, *(v for v in own.values() if type(v) in _CONTAINERS)):
-            for tensor in held.values() if hasattr(held, "values") else held:
-                if isinstance(tensor, Tensor):
-                    yield tensor
+        for value in own.values():
+            kind = type(value)
+            if kind in _CONTAINERS:
+                if value:
+                    for tensor in value.values() if isinstance(value, dict) else value:
+                        if isinstance(tensor, Tensor):
+                            yield tensor
+            elif kind not in _ATOMS and isinstance(value, Tensor):
+                yield value
 
 
 def _kept_tensor(tensor: Tensor, exposed: bool) -> Callable[[], None]:
@@ -153,17 +196,7 @@ def _random_states(modules: list[nn.Module]) -> Callable[[], None]:
     cpu, python = torch.get_rng_state(), random.getstate()
     legacy = np.random.get_state(legacy=False)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    own: list[Callable[[], Any]] = []
-    for module in modules:
-        for value in module.__dict__.values():
-            if isinstance(value, torch.Generator):
-                own.append(_later(value.set_state, value.get_state()))
-            elif isinstance(value, random.Random):
-                own.append(_later(value.setstate, value.getstate()))
-            elif isinstance(value, np.random.RandomState):
-                own.append(_later(value.set_state, value.get_state(legacy=False)))
-            elif isinstance(value, np.random.Generator):
-                own.append(_later(setattr, value.bit_generator, "state", value.bit_generator.state))
+    own = [_later(*state) for module in modules for v in module.__dict__.values() if (state := _generator_state(v))]
 
     def restore() -> None:
         torch.set_rng_state(cpu)
@@ -175,6 +208,22 @@ def _random_states(modules: list[nn.Module]) -> Callable[[], None]:
             put()
 
     return restore
+
+
+def _generator_state(value: Any) -> tuple[Any, ...] | None:
+    """How to put a random generator that a module owns back to where it is: a function and its arguments."""
+    kind = type(value)
+    if kind in _ATOMS or kind in _CONTAINERS:
+        return None
+    if kind is torch.Generator:
+        return value.set_state, value.get_state()
+    if kind is np.random.Generator:
+        return setattr, value.bit_generator, "state", value.bit_generator.state
+    if kind is np.random.RandomState:
+        return value.set_state, value.get_state(legacy=False)
+    if kind is random.Random:
+        return value.setstate, value.getstate()
+    return None
 
 
 def _later(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:

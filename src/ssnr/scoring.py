@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from ssnr._calling import needs_two
 from ssnr._errors import ScoringError, UsageError
 from ssnr._masks import counted, surviving, survivors, users_name
-from ssnr._model import Forward, Model, preserved
+from ssnr._model import Forward, Model, flatten, preserved
+from ssnr._nests import moved
 from ssnr._slots import unwrapped
 from ssnr._state import drawn, seed_everything, undisturbed
-from ssnr.counts import count
+from ssnr.counts import control
 from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
 from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow, weight_saliencies
+from ssnr.saliencies.signals import followed, reaches
 from ssnr.store import Result
 
 
@@ -148,7 +150,7 @@ def measure(
     found: dict[str, Result] = {}
     for family, names in families.items():
         started = time.perf_counter()
-        with undisturbed(), preserved(net, exposed=family in names):
+        with undisturbed(), preserved(net, exposed=family not in _SHIELDED):
             seed_everything(seed)
             try:
                 results = _plain(job, family) if family in PLAIN else _saliencies(job, family, names)
@@ -157,6 +159,10 @@ def measure(
         seconds = (time.perf_counter() - started) / len(names)
         found |= {name: r._replace(network=network, seconds=seconds) for name, r in results.items()}
     return found
+
+
+# Families that never let a network run on its own tensors: `Model.call` hands it others.
+_SHIELDED = ("weights", "synflow", "gradient")
 
 
 class _Job(NamedTuple):
@@ -183,15 +189,18 @@ def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
         found["fisher"] = Result("", "failed", reason)
         names = [name for name in names if name != "fisher"]
     before = drawn()
-    inputs = _example(job.batch if family == "gradient" else None, job.input_shape, job.batch)
+
+    def inputs() -> Any:
+        return _example(job.batch if family == "gradient" else None, job.input_shape, job.batch)
+
     try:
         signals = _family(model, family, set(names), job.batch, job.input_shape, job.loss) if names else {}
     except ScoringError as error:
-        return found | {name: Result("", "failed", _blamed(model, inputs, str(error))) for name in names}
+        return found | {name: Result("", "failed", _blamed(model, inputs(), str(error))) for name in names}
     after = drawn()
     if sources := [source for source in before if before[source] != after.get(source)]:
         model.notes[f"the forward pass draws random numbers ({', '.join(sources)}): seeded with {job.seed}"] = None
-    if job.check and family in ("synflow", "gradient") and not model.repeats(inputs, job.seed):
+    if job.check and family in ("synflow", "gradient") and not model.repeats(inputs(), job.seed):
         model.notes["nondeterministic: two forward passes on the same input with the same seed differ"] = None
     numel = counted(model.scored, model.masks)
     for name in names:
@@ -199,20 +208,28 @@ def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
         try:
             moments = from_tensors(survivors(signal.tensors, model.masks), numel)
         except ScoringError as error:
-            found[name] = Result("", "failed", _blamed(model, inputs, str(error)))
+            found[name] = Result("", "failed", _blamed(model, inputs(), str(error)))
             continue
         notes, dead = tuple(model.notes), None
         if moments.dead.all():
             dead = "the output does not depend on the input" if signal.dead else "no weight has any saliency"
         elif signal.dead:
             dead = "the output does not depend on the input"
-            if model.reads(inputs):
+            if _cut_off(model, inputs()):
                 notes, dead = (*notes, CUT), None
         found[name] = Result("", "dead" if dead else "ok", dead, moments, notes=notes)
     return found
 
 
 CUT = "no gradient reaches the input (detach or no_grad on the way): layers before that point have no saliency"
+
+
+def _cut_off(model: Model, inputs: Any) -> bool:
+    """Whether the output changes with the input although autograd sees no path between them."""
+    copies, sources = followed(moved(inputs, model.device, torch.float64))
+    with torch.enable_grad():
+        outputs = flatten(model.call(model.weights(torch.float64), copies))
+    return not any(reaches(out, sources) for out in outputs) and model.reads(inputs)
 
 
 def _blamed(model: Model, inputs: Any, reason: str) -> str:
@@ -264,8 +281,8 @@ def _plain(job: _Job, name: str) -> dict[str, Result]:
     entry = PLAIN[name]
     if entry.function is None:
         inputs = None if job.batch is None else job.batch.inputs
-        counts = count(job.net, job.input_shape, inputs, job.forward, job.recipe, only=(name,))
-        return {name: Result("", "ok", value=float(getattr(counts, name)), notes=counts.notes)}
+        value, notes = control(name, job.net, job.input_shape, inputs, job.forward, job.recipe)
+        return {name: Result("", "ok", value=float(value), notes=notes)}
     value = float(_guarded(entry.function, job.net, job.batch))
     if value != value or abs(value) == float("inf"):
         return {name: Result("", "failed", f"{name} is {value}")}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from ssnr._model import Model
+from ssnr._nests import mapped as mapped
+from ssnr._nests import moved as moved
 
 Named = dict[str, Tensor | None]  # None: no gradient reached the layer, it is unused
 Loss = Callable[[Any, Any], Tensor]
@@ -86,41 +85,3 @@ def reaches(value: Tensor, sources: list[Tensor]) -> bool:
             return True
         todo += [before for before, _ in node.next_functions]
     return False
-
-
-def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """A nest with `function` applied to its entries, of the same types; anything else as it is."""
-    if isinstance(value, PackedSequence):
-        return value._replace(data=function(value.data))
-    if isinstance(value, Mapping):
-        entries = {key: function(item) for key, item in value.items()}
-        if type(value) is dict:
-            return entries
-        try:  # batches of libraries are mappings with attributes
-            new = copy.copy(value)
-            new.update(entries)  # type: ignore[attr-defined]
-        except Exception:
-            return entries
-        return new
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(function, value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(function, value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        new = copy.copy(value)
-        for field in dataclasses.fields(value):
-            object.__setattr__(new, field.name, function(getattr(value, field.name)))
-        return new
-    return value
-
-
-def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Tensors of a nest on the device, floating ones in `dtype`; other things that can move, moved."""
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            return value.to(device, torch.complex128 if dtype is torch.float64 else torch.complex64)
-        return value.to(device, dtype if value.is_floating_point() else None)
-    nest = isinstance(value, (Mapping, tuple, list)) or dataclasses.is_dataclass(value)
-    if not nest and callable(getattr(value, "to", None)) and not isinstance(value, type):
-        return value.to(device)
-    return mapped(lambda item: moved(item, device, dtype), value)
