@@ -86,7 +86,10 @@ def test_what_is_not_finite_is_a_failure_and_not_a_number():
         net[0].weight[0, 0] = float("nan")
     score = ssnr.score(net, input_shape=(2,))["synflow/layerwise_ssnr"]
     assert (score.value, score.status) == (None, "failed")
-    assert score.reason == "layer '0.weight': its saliency is not finite (NaN): the weight '0.weight' holds NaN or infinity"
+    assert (
+        score.reason
+        == "layer '0.weight': its saliency is not finite (NaN): the weight '0.weight' holds NaN or infinity"
+    )
 
 
 def test_one_failing_family_leaves_the_others_alone():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssnr._errors import ScoringError
+from ssnr._errors import ScoringError, one_line
 from ssnr._nests import flatten
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -27,7 +27,7 @@ def call(net: nn.Module, inputs: Any) -> Any:
     """
     takes = _takes(net)
     fields = _fields(inputs)
-    if fields and (takes.any_name and takes.needed <= set(fields) or set(fields) <= takes.names):
+    if fields and ((takes.any_name and takes.needed <= set(fields)) or set(fields) <= takes.names):
         return net(**fields)
     several = isinstance(inputs, (tuple, list)) and len(inputs) <= takes.most
     if several and (isinstance(inputs, tuple) or 1 < len(inputs) <= len(takes.needed)):
@@ -108,7 +108,7 @@ def explain(net: nn.Module, run: Callable[[], Any], error: Exception) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = one_line(error)
     if "Expected more than 1 value per channel" in reason:
         reason += "; take a batch of two samples or more"
     if not stack:
@@ -117,8 +117,11 @@ def explain(net: nn.Module, run: Callable[[], Any], error: Exception) -> str:
     got = ", ".join(str(tuple(t.shape)) for t in flatten(args)) or "no tensor"
     weight = getattr(module, "weight", None)
     own = f", weight {tuple(weight.shape)}" if isinstance(weight, Tensor) else ""
-    where = f"layer {name!r} ({type(module).__name__})" if name else f"the network ({type(module).__name__})"
-    return f"{where} raised {type(error).__name__} on input {got}{own}: {reason}"
+    return f"{_place(name, module)} raised {type(error).__name__} on input {got}{own}: {reason}"
+
+
+def _place(name: str, module: nn.Module) -> str:
+    return f"layer {name!r} ({type(module).__name__})" if name else f"the network ({type(module).__name__})"
 
 
 def _push(stack: list[Any], name: str, module: nn.Module, args: Any) -> None:
@@ -139,7 +142,9 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
         for tensor in flatten(output):
             if not bool(torch.isfinite(tensor).all()):
                 kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinity"
-                where = f"layer {name!r} ({type(module).__name__})" if name else f"the network ({type(module).__name__})"
+                where = (
+                    f"layer {name!r} ({type(module).__name__})" if name else f"the network ({type(module).__name__})"
+                )
                 found.append(f"{where} puts out {kind}")
                 return
 

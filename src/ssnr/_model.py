@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,9 +17,9 @@ from ssnr._errors import ScoringError, UsageError
 from ssnr._nests import each, ignored, nudged
 from ssnr._nests import flatten as flatten
 from ssnr._precision import OnePrecision
-from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unwrapped
-from ssnr._state import preserved as preserved
+from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
 from ssnr._state import has_own_code, same_bits, seed_everything
+from ssnr._state import preserved as preserved
 from ssnr.recipes import Recipe
 
 _STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
@@ -66,7 +66,16 @@ class Model:
         self.scripted = own_code and any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
         self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(modules)}
         self._one_precision = own_code
+        hidden = list(unregistered(modules)) if own_code else []
         self._slots, self._overrides = slots(modules, own_code)
+        if hidden:
+            self.notes[f"modules in a plain list or dict are not scored: {', '.join(name for name, _ in hidden)}"] = (
+                None
+            )
+            more, overrides = slots(hidden, own_code)
+            self._slots += [slot._replace(scorable=False) for slot in more]
+            self._overrides += overrides
+            modules += hidden
         if valued:
             refuse(modules, self._slots)
         self._aliases = list(_aliases(modules, self._slots)) if own_code else []
@@ -187,7 +196,9 @@ class Model:
     @contextmanager
     def _in_place(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         missing = object()
-        own = [(s.table, s.key, s.table.get(s.key, missing)) for s in self._slots]
+        own: list[tuple[MutableMapping[str, Any], str, Any]] = [
+            (s.table, s.key, s.table.get(s.key, missing)) for s in self._slots
+        ]
         own += [(o.table, o.key, o.table.get(o.key, missing)) for o in self._overrides]
         own += [(a.table, a.key, a.table[a.key]) for a in self._aliases]
         own += [(m.__dict__, "_flat_weights", m.__dict__["_flat_weights"]) for m in self._flat]
@@ -197,8 +208,8 @@ class Model:
             for slot in self._slots:
                 name = first.setdefault(slot.identity, slot.name)
                 slot.table[slot.key] = new[id(slot.tensor)] = weights.get(name, slot.tensor)
-            for table, key, value in self._overrides:
-                table[key] = value
+            for override in self._overrides:
+                override.table[override.key] = override.value
             for alias in self._aliases:
                 alias.table[alias.key] = alias.renewed(new)
             for module in self._flat:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -37,6 +38,8 @@ def flatten(output: Any) -> list[Tensor]:
 
 def ignored(output: Any) -> str | None:
     """What a nest of outputs holds beside floating tensors, in words."""
+    if not isinstance(output, (Mapping, tuple, list)) and not dataclasses.is_dataclass(output):
+        return None
     kinds = {
         f"{leaf.dtype} tensor".removeprefix("torch.") if isinstance(leaf, Tensor) else type(leaf).__name__: None
         for leaf in leaves(output)
@@ -64,11 +67,18 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(function, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        new = copy.copy(value)
+        new = copy.copy(value)  # type: ignore[arg-type]
         for field in dataclasses.fields(value):
             object.__setattr__(new, field.name, function(getattr(value, field.name)))
         return new
     return value
+
+
+def with_tensors(value: Any) -> Any:
+    """A nest with tensors in place of numpy's arrays."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return torch.from_numpy(np.array(value))
+    return value if isinstance(value, Tensor) else mapped(with_tensors, value)
 
 
 def each(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -103,3 +113,11 @@ def nudged(value: Any) -> Any:
         return tensor + noise.to(tensor.device, tensor.dtype)
 
     return each(nudge, value)
+
+
+def one_sample(inputs: Any) -> Any:
+    """The first sample of a batch: of every tensor as long as the first one, and of a list of samples."""
+    if isinstance(inputs, list):
+        return inputs[:1]
+    length = next((leaf.shape[0] for leaf in leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), None)
+    return each(lambda t: t[:1] if t.dim() and t.shape[0] == length else t, inputs)

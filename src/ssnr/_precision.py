@@ -55,5 +55,4 @@ class OnePrecision(TorchFunctionMode):
 
 
 _TENSOR_CASTS = frozenset((Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double))
-_FLOATING = ("FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "FloatTensor'>", "DoubleTensor'>", "HalfTensor'>")
-
+_FLOATING = tuple(f"{kind}Tensor{end}" for kind in ("Float", "Double", "Half", "BFloat16") for end in ("", "'>"))

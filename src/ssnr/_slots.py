@@ -79,17 +79,38 @@ def named_modules(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return walk("", net)
 
 
+def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module]]:
+    """Modules in plain lists, tuples and dictionaries, which `named_parameters()` does not know of."""
+    known = {id(module) for _, module in modules}
+    for prefix, module in modules:
+        for key, value in module.__dict__.items():
+            if key == "_modules" or type(value) not in (list, tuple, dict) or not value:
+                continue
+            items = value.items() if type(value) is dict else enumerate(value)
+            for index, item in items:
+                if isinstance(item, nn.Module) and id(item) not in known:
+                    for name, inside in named_modules(item):
+                        if id(inside) not in known:
+                            known.add(id(inside))
+                            yield (
+                                _name(_name(prefix, f"{key}.{index}"), name)
+                                if name
+                                else _name(prefix, f"{key}.{index}"),
+                                inside,
+                            )
+
+
 def has_lazy(net: nn.Module) -> bool:
     """Whether any parameter or buffer has no shape yet."""
-    return any(isinstance(m, LazyModuleMixin) and m.has_uninitialized_params() for m in net.modules())  # type: ignore[misc, no-untyped-call]
+    return any(isinstance(m, LazyModuleMixin) and m.has_uninitialized_params() for m in net.modules())
 
 
 def slots(modules: list[tuple[str, nn.Module]], own_code: bool) -> tuple[list[Slot], list[Override]]:
     """Every parameter, buffer and tensor attribute of every module, tied ones at each place.
 
     A weight that a module computes from parameters (`weight_norm`, `spectral_norm`, any parametrisation) is one slot,
-    under the user's name for it and with its present value; the parameters it is computed from are not scored. Without code of the user's own,
-    only parameters and buffers are looked at.
+    under the user's name for it and with its present value; the parameters it is computed from are not scored. Without
+    code of the user's own, only parameters and buffers are looked at.
     """
     if not own_code:
         return [
@@ -116,7 +137,11 @@ def slots(modules: list[tuple[str, nn.Module]], own_code: bool) -> tuple[list[Sl
         for table, scorable in ((_parameters(module), True), (_buffers(module), False), (module.__dict__, False)):
             for key in list(table):
                 tensor = table[key]
-                if isinstance(tensor, Tensor) and key not in hidden and not (table is module.__dict__ and key in derived):
+                if (
+                    isinstance(tensor, Tensor)
+                    and key not in hidden
+                    and not (table is module.__dict__ and key in derived)
+                ):
                     found.append(Slot(_name(prefix, key), table, key, tensor, scorable, id(tensor)))
     return [s._replace(scorable=s.scorable and id(s.tensor) not in parts) for s in found], overrides
 
@@ -157,7 +182,7 @@ def _derived(module: nn.Module) -> tuple[Derived, dict[str, MutableMapping[str, 
 
 def _evaluated(module: nn.Module, key: str) -> Tensor:
     """A parametrised weight as it stands; in eval mode, where nothing (a power iteration) is updated."""
-    inside = list(module.parametrizations.modules())  # type: ignore[union-attr,operator]
+    inside = list(module.parametrizations.modules())  # type: ignore[union-attr]
     modes = [m.training for m in inside]
     try:
         for m in inside:
@@ -240,10 +265,10 @@ def refuse(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> None:
         if type(tensor).__name__ == "DTensor":
             raise ScoringError(f"{slot.name!r} is sharded (DTensor): score the network before it is sharded")
         if tensor.is_meta:
-            raise ScoringError(f"{slot.name!r} has no data on the meta device: move the network with to_empty() and "
-                               "initialise it")  # fmt: skip
+            raise ScoringError(f"{slot.name!r} has no data on the meta device: initialise the network on a real one")
         if tensor.dim() < 2 or tensor.is_floating_point():
             continue
+        dtype = str(tensor.dtype).removeprefix("torch.")
         if tensor.is_complex():
-            raise ScoringError(f"{slot.name!r} is complex ({tensor.dtype}): saliencies are of real weights".replace("torch.", ""))
-        raise ScoringError(f"{slot.name!r} holds {tensor.dtype}, not floats: quantised modules have no float weights".replace("torch.", ""))
+            raise ScoringError(f"{slot.name!r} is complex ({dtype}): saliencies are of real weights")
+        raise ScoringError(f"{slot.name!r} holds {dtype}, not floats: quantised modules have no float weights")

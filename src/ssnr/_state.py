@@ -172,12 +172,12 @@ def _kept_lazy(tensor: Tensor) -> Callable[[], None]:
 
     def restore() -> None:
         if not is_lazy(tensor):
+            tensor.requires_grad_(needs)
             with torch.no_grad():
                 tensor.data = tensor.data.new_empty(0)
             tensor.__class__ = kind
             tensor.__dict__.clear()
             tensor.__dict__.update(attributes)
-            tensor.requires_grad_(needs)
 
     return restore
 
@@ -195,7 +195,7 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 def _random_states(modules: list[nn.Module]) -> Callable[[], None]:
     cpu, python = torch.get_rng_state(), random.getstate()
     legacy = np.random.get_state(legacy=False)
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     own = [_later(*state) for module in modules for v in module.__dict__.values() if (state := _generator_state(v))]
 
     def restore() -> None:
@@ -240,7 +240,7 @@ def seed_everything(seed: int) -> None:
 def drawn() -> dict[str, Any]:
     """The random states, to compare: a pass that changes one of them draws random numbers."""
     found: dict[str, Any] = {"torch": torch.get_rng_state().numpy().tobytes(), "random": random.getstate()}
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["torch.cuda"] = b"".join(s.numpy().tobytes() for s in torch.cuda.get_rng_state_all())
     state = np.random.get_state(legacy=False)
     found["numpy"] = (state["state"]["key"].tobytes(), state["state"]["pos"])

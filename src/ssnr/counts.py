@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssnr._masks import counted, survivors
 from ssnr._model import Forward, Model, preserved
-from ssnr._nests import moved
+from ssnr._nests import moved, one_sample
 from ssnr._slots import has_lazy
 from ssnr.moments import from_tensors
 from ssnr.recipes import Recipe, get_recipe
@@ -86,13 +86,15 @@ def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -
 
 
 def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> int:
-    x = moved(ones_like(inputs, input_shape), model.device, torch.float32)
+    one = ones_like(inputs, input_shape) if input_shape is not None or inputs is None else one_sample(inputs)
+    x = moved(one, model.device, torch.float32)
     weights = model.weights(torch.float32)
     model.net.eval()
     counter, biases = FlopCounterMode(display=False), _BiasAdds()
-    with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter, biases:
-        with _RecurrentGates(model.net, counter) as gates:
-            model.call(weights, x)
+    gates = _RecurrentGates(model.net, counter)
+    as_products = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with torch.no_grad(), as_products, counter, biases, gates:
+        model.call(weights, x)
     return int(counter.get_total_flops()) // 2 + biases.total + gates.total
 
 

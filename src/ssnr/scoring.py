@@ -211,16 +211,20 @@ def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
             found[name] = Result("", "failed", _blamed(model, inputs(), str(error)))
             continue
         notes, dead = tuple(model.notes), None
-        if moments.dead.all():
-            dead = "the output does not depend on the input" if signal.dead else "no weight has any saliency"
-        elif signal.dead:
+        if signal.dead:
             dead = "the output does not depend on the input"
             if _cut_off(model, inputs()):
+                if moments.unused.all():
+                    found[name] = Result("", "failed", DETACHED)
+                    continue
                 notes, dead = (*notes, CUT), None
+        if moments.dead.all() and dead is None:
+            dead = "no weight has any saliency"
         found[name] = Result("", "dead" if dead else "ok", dead, moments, notes=notes)
     return found
 
 
+DETACHED = "the output is detached from every weight (detach or no_grad in the forward): nothing to differentiate"
 CUT = "no gradient reaches the input (detach or no_grad on the way): layers before that point have no saliency"
 
 
@@ -281,8 +285,8 @@ def _plain(job: _Job, name: str) -> dict[str, Result]:
     entry = PLAIN[name]
     if entry.function is None:
         inputs = None if job.batch is None else job.batch.inputs
-        value, notes = control(name, job.net, job.input_shape, inputs, job.forward, job.recipe)
-        return {name: Result("", "ok", value=float(value), notes=notes)}
+        number, notes = control(name, job.net, job.input_shape, inputs, job.forward, job.recipe)
+        return {name: Result("", "ok", value=float(number), notes=notes)}
     value = float(_guarded(entry.function, job.net, job.batch))
     if value != value or abs(value) == float("inf"):
         return {name: Result("", "failed", f"{name} is {value}")}

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr._errors import ScoringError, SsnrError, UsageError
+from ssnr._errors import ScoringError, SsnrError, UsageError, one_line
 from ssnr._model import flatten, outputs_of
-from ssnr.saliencies.signals import Loss, moved
+from ssnr.saliencies.signals import Loss, dense, moved
 
 IGNORED = -100  # the label that cross-entropy leaves out
 
@@ -39,25 +39,24 @@ def loss_of(
         ScoringError: the loss raised, or is not finite.
     """
     wanted = moved(targets, device, dtype)
-    if loss is not None:
-        try:
+    try:
+        if loss is not None:
             value = loss(output, wanted)
-        except SsnrError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ScoringError(f"the loss raised {type(error).__name__}: {reason}") from error
-    elif wanted is None:
-        value = _own_loss(output)
-    elif not isinstance(wanted, Tensor):
-        raise UsageError(f"targets of type {type(wanted).__name__} need loss=lambda output, targets: …")
-    else:
-        value = _default(_logits(output) / temperature, wanted)
+        elif wanted is None:
+            value = _own_loss(output)
+        elif not isinstance(wanted, Tensor):
+            raise UsageError(f"targets of type {type(wanted).__name__} need loss=lambda output, targets: …")
+        else:
+            value = _default(dense(_logits(output)) / temperature, wanted)
+    except SsnrError:
+        raise
+    except Exception as error:
+        raise ScoringError(f"the loss raised {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(f"the loss should be one number, got {got}")
     if not bool(torch.isfinite(value)):
-        raise ScoringError(f"the loss is {float(value)}")
+        raise ScoringError(f"the loss is {float(value.detach())}")
     return value.reshape(())
 
 
