@@ -28,6 +28,7 @@ ORDER = [
     {"counts"},
     {"scoring"},
     {"pruning"},
+    {"_libraries"},
     {"engine", "targets"},
     {"benchmarks"},
     {"_selection", "_tables"},
