@@ -104,8 +104,9 @@ def _transformers(transformers: Any, name: str) -> Made:
 def _maker(transformers: Any, name: str) -> Callable[[], Any]:
     """What builds the network of a class name, a model type, a folder with a config.json, or a cached repository."""
     kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
-    if inspect.isclass(kind) and getattr(kind, "config_class", None) is not None:
-        return lambda: kind(_plain(kind.config_class()))
+    config_class = getattr(kind, "config_class", None)
+    if config_class is not None:
+        return lambda: kind(_plain(config_class()))
     types = list(transformers.models.auto.configuration_auto.CONFIG_MAPPING)
     known = name in types
     config = _plain(transformers.AutoConfig.for_model(name) if known else _config(transformers, name, types))

@@ -188,7 +188,7 @@ class Model:
             if self._one_precision:
                 floating = (w.dtype for w in weights.values() if w.is_floating_point())
                 dtype = next(floating, torch.get_default_dtype())
-                stack.enter_context(OnePrecision(dtype))
+                stack.enter_context(OnePrecision(dtype, dropout=self.recipe.dropout == "on"))
                 stack.enter_context(_default_dtype(dtype))
             stack.enter_context(self._in_place(weights))
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -19,9 +20,9 @@ class OnePrecision(TorchFunctionMode):
     a float64 pass that either raises or quietly rounds, and a range of 1e38 overflows long before 1e308.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, *, dropout: bool = True) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.dropout = dtype, dropout
         self._complex = _COMPLEX.get(dtype, torch.complex64)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -32,6 +33,9 @@ class OnePrecision(TorchFunctionMode):
             return args[0].to(self.dtype)
         if name == "type" and len(args) == 2 and str(args[1]).endswith(_FLOATING):
             return args[0].to(self.dtype)
+        if func is F.scaled_dot_product_attention and not self.dropout:
+            args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, {**(kwargs or {})}
+            kwargs.pop("dropout_p", None)
         # What is written to keeps its own dtype; torch casts what is written into it.
         inplace = name.endswith("_") or (kwargs is not None and "out" in kwargs)
         if not inplace:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssnr._model import Model
 from ssnr._nests import mapped as mapped
@@ -14,6 +14,9 @@ from ssnr._nests import moved as moved
 
 Named = dict[str, Tensor | None]  # None: no gradient reached the layer, it is unused
 Loss = Callable[[Any, Any], Tensor]
+
+_DROPS = (nn.RNNBase, nn.MultiheadAttention)
+_DROPPING = ("DropPath", "StochasticDepth", "DropBlock", "DropBlock2d", "DropBlock3d", "DropConnect", "PatchDropout")
 
 
 class Signal(NamedTuple):
@@ -53,9 +56,17 @@ def spread(model: Model, tensors: Named) -> Named:
 
 
 def set_mode(model: Model, mode: str) -> None:
-    """Put the network in a recipe's mode; `preserved` puts it back."""
+    """Put the network in a recipe's mode; `preserved` puts it back.
+
+    With dropout off, modules that do nothing else in train mode but drop (stochastic depth, the dropout inside of
+    recurrent layers and attention) stay in eval.
+    """
     if mode != "caller":
         model.net.train(mode == "train")
+    if model.recipe.dropout == "off":
+        for module in model.net.modules():
+            if module.training and (isinstance(module, _DROPS) or type(module).__name__.endswith(_DROPPING)):
+                module.training = False
 
 
 def followed(inputs: Any) -> tuple[Any, list[Tensor]]:
