@@ -183,6 +183,8 @@ class Model:
         with ExitStack() as stack:
             stack.enter_context(as_written())
             stack.enter_context(dense_gradients(self._embeddings))
+            if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             if self.masks:
                 stack.enter_context(_masks.unhooked(self.net))
             if self._one_precision:

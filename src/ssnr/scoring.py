@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssnr._calling import needs_two
-from ssnr._errors import ScoringError, UsageError
+from ssnr._errors import ScoringError, UsageError, one_line
 from ssnr._masks import counted, surviving, survivors, users_name
 from ssnr._model import Forward, Model, flatten, preserved
 from ssnr._nests import moved
@@ -154,8 +154,8 @@ def measure(
             seed_everything(seed)
             try:
                 results = _plain(job, family) if family in PLAIN else _saliencies(job, family, names)
-            except ScoringError as error:
-                results = {name: Result("", "failed", str(error)) for name in names}
+            except (ScoringError, RuntimeError) as error:
+                results = {name: Result("", "failed", _reason(error)) for name in names}
         seconds = (time.perf_counter() - started) / len(names)
         found |= {name: r._replace(network=network, seconds=seconds) for name, r in results.items()}
     return found
@@ -195,8 +195,8 @@ def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
 
     try:
         signals = _family(model, family, set(names), job.batch, job.input_shape, job.loss) if names else {}
-    except ScoringError as error:
-        return found | {name: Result("", "failed", _blamed(model, inputs(), str(error))) for name in names}
+    except (ScoringError, RuntimeError) as error:  # RuntimeError: what torch raises in backward passes
+        return found | {name: Result("", "failed", _blamed(model, inputs(), _reason(error))) for name in names}
     after = drawn()
     if sources := [source for source in before if before[source] != after.get(source)]:
         model.notes[f"the forward pass draws random numbers ({', '.join(sources)}): seeded with {job.seed}"] = None
@@ -234,6 +234,10 @@ def _cut_off(model: Model, inputs: Any) -> bool:
     with torch.enable_grad():
         outputs = flatten(model.call(model.weights(torch.float64), copies))
     return not any(reaches(out, sources) for out in outputs) and model.reads(inputs)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ScoringError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 def _blamed(model: Model, inputs: Any, reason: str) -> str:
