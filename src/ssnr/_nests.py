@@ -115,9 +115,9 @@ def nudged(value: Any) -> Any:
     return each(nudge, value)
 
 
-def one_sample(inputs: Any) -> Any:
-    """The first sample of a batch: of every tensor as long as the first one, and of a list of samples."""
-    if isinstance(inputs, list):
-        return inputs[:1]
+def one_sample(inputs: Any) -> Iterator[Any]:
+    """What the first sample of a batch can be: the first of a list, or of every tensor as long as the first one."""
+    if isinstance(inputs, list) and len(inputs) > 1:
+        yield inputs[:1]
     length = next((leaf.shape[0] for leaf in leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), None)
-    return each(lambda t: t[:1] if t.dim() and t.shape[0] == length else t, inputs)
+    yield each(lambda t: t[:1] if t.dim() and t.shape[0] == length else t, inputs)

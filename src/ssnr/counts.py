@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssnr._errors import ScoringError
 from ssnr._masks import counted, survivors
 from ssnr._model import Forward, Model, preserved
 from ssnr._nests import moved, one_sample
@@ -86,15 +88,23 @@ def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -
 
 
 def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> int:
-    one = ones_like(inputs, input_shape) if input_shape is not None or inputs is None else one_sample(inputs)
-    x = moved(one, model.device, torch.float32)
+    if input_shape is not None or inputs is None:
+        return _flops_of(model, ones_like(inputs, input_shape))
+    *candidates, last = one_sample(inputs)
+    for candidate in candidates:
+        with suppress(ScoringError):  # not a list of samples, but of inputs
+            return _flops_of(model, candidate)
+    return _flops_of(model, last)
+
+
+def _flops_of(model: Model, inputs: Any) -> int:
     weights = model.weights(torch.float32)
     model.net.eval()
     counter, biases = FlopCounterMode(display=False), _BiasAdds()
     gates = _RecurrentGates(model.net, counter)
     as_products = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     with torch.no_grad(), as_products, counter, biases, gates:
-        model.call(weights, x)
+        model.call(weights, moved(inputs, model.device, torch.float32))
     return int(counter.get_total_flops()) // 2 + biases.total + gates.total
 
 
