@@ -249,7 +249,7 @@ def test_members_of_an_output_that_are_no_floating_tensors_are_named():
         (lambda out: None, "the output holds no floating-point tensor (NoneType): nothing to differentiate"),
         (lambda out: out.argmax(1), "the output holds no floating-point tensor (Tensor): nothing to differentiate"),
         (lambda out: out * 1j, "the output holds no floating-point tensor (complex128): nothing to differentiate"),
-        (lambda out: out.detach().numpy(), "the output holds no floating-point tensor (ndarray): nothing to differentiate"),
+        (lambda out: "text", "the output holds no floating-point tensor (str): nothing to differentiate"),
         (
             lambda out: out.detach(),
             "the output is detached from every weight (detach or no_grad in the forward): nothing to differentiate",

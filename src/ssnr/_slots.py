@@ -143,7 +143,13 @@ def slots(modules: list[tuple[str, nn.Module]], own_code: bool) -> tuple[list[Sl
                     and not (table is module.__dict__ and key in derived)
                 ):
                     found.append(Slot(_name(prefix, key), table, key, tensor, scorable, id(tensor)))
-    return [s._replace(scorable=s.scorable and id(s.tensor) not in parts) for s in found], overrides
+    whole = {id(slot.tensor) for slot in found if not slot.tensor._is_view()}
+    return [
+        slot._replace(scorable=slot.scorable and id(slot.tensor) not in parts)
+        for slot in found
+        # A view that is a plain attribute follows its tensor.
+        if not ("_modules" in slot.table and slot.tensor._is_view() and id(slot.tensor._base) in whole)
+    ], overrides
 
 
 def _name(prefix: str, key: str) -> str:

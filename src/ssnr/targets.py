@@ -22,7 +22,7 @@ from ssnr._registry import unknown
 from ssnr.data import Batch, batch_of
 from ssnr.spaces import SPACES, get_space
 
-_FORMS = "expected SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory or file.py:factory"
+_FORMS = "expected SPACE:ARCH, pkg.mod:factory or file.py:factory; or timm:NAME, torchvision:NAME, hf:NAME"
 
 
 @dataclass(frozen=True)
