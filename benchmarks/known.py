@@ -14,61 +14,14 @@ import ssnr
 from ssnr._errors import SsnrError
 from ssnr.targets import batch_for, resolve
 
-TORCHVISION = [
-    "alexnet",
-    "vgg16",
-    "vgg16_bn",
-    "googlenet",
-    "inception_v3",
-    "resnet18",
-    "resnet50",
-    "wide_resnet50_2",
-    "resnext50_32x4d",
-    "densenet121",
-    "squeezenet1_0",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "mnasnet1_0",
-    "shufflenet_v2_x1_0",
-    "efficientnet_b0",
-    "regnet_y_400mf",
-    "convnext_tiny",
-    "vit_b_16",
-    "swin_t",
-    "swin_v2_t",
-    "fcn_resnet50",
-    "r3d_18",
-]
-TIMM = [
-    "deit_small_patch16_224",
-    "mixer_s16_224",
-    "gmlp_s16_224",
-    "poolformer_s12",
-    "ghostnet_100",
-    "repvgg_a0",
-    "levit_128",
-    "edgenext_small",
-    "mobilevit_s",
-    "coatnet_nano_rw_224",
-    "xcit_tiny_12_p16_224",
-    "efficientformer_l1",
-]
-TRANSFORMERS = [
-    "bert",
-    "distilbert",
-    "roberta",
-    "electra",
-    "gpt2",
-    "t5",
-    "bart",
-    "vit",
-    "swin",
-    "convnext",
-    "clip",
-    "wav2vec2",
-    "whisper",
-    "mamba",
-]
+LISTED = {
+    "torchvision": "alexnet vgg16 vgg16_bn googlenet inception_v3 resnet18 resnet50 wide_resnet50_2 resnext50_32x4d "
+    "densenet121 squeezenet1_0 mobilenet_v2 mobilenet_v3_large mnasnet1_0 shufflenet_v2_x1_0 efficientnet_b0 "
+    "regnet_y_400mf convnext_tiny vit_b_16 swin_t swin_v2_t fcn_resnet50 r3d_18",
+    "timm": "deit_small_patch16_224 mixer_s16_224 gmlp_s16_224 poolformer_s12 ghostnet_100 repvgg_a0 levit_128 "
+    "edgenext_small mobilevit_s coatnet_nano_rw_224 xcit_tiny_12_p16_224 efficientformer_l1",
+    "hf": "bert distilbert roberta electra gpt2 t5 bart vit swin convnext clip wav2vec2 whisper mamba",
+}
 PROXIES = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
 
 
@@ -92,8 +45,7 @@ def row(text: str) -> str:
 
 
 def main(targets: list[str]) -> None:
-    listed = (("torchvision", TORCHVISION), ("timm", TIMM), ("hf", TRANSFORMERS))
-    targets = targets or [f"{library}:{name}" for library, names in listed for name in names]
+    targets = targets or [f"{library}:{name}" for library, names in LISTED.items() for name in names.split()]
     print("| network | parameters | live layers | ln sum | ssnr | layerwise_ssnr | approximated | status |")
     print("|---|---:|---:|---:|---:|---:|---:|---|")
     started = time.perf_counter()
