@@ -365,3 +365,44 @@ def test_a_batch_of_one_sample_under_batch_norm_says_what_to_do():
 def test_batches_that_cannot_be_used_are_refused_before_any_pass(batch, said):
     with pytest.raises(ssnr.UsageError, match=said):
         ssnr.score(golden(), batch, ["snip"])
+
+
+class Halved(torch.autograd.Function):
+    """An operation of a kernel library: no double precision."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if x.dtype is torch.float64:
+            raise RuntimeError("expected mat_a to be Float32, BFloat16 or Float16 matrix, got Double")
+        return x / 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad / 2
+
+
+def test_an_operation_without_double_precision_is_scored_in_float32_and_said():
+    class Kernel(Two):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            out: Tensor = self.body(Halved.apply(x))
+            return out
+
+    scores = ssnr.score(Kernel(), (2 * X, Y), ["synflow/layerwise_ssnr", "snip"])
+    assert scores["synflow/layerwise_ssnr"].value == pytest.approx(LAYERWISE, rel=1e-6)
+    assert scores["snip"].value == pytest.approx(SNIP, rel=1e-6)
+    for score in scores.values():
+        (note,) = score.notes
+        assert note.startswith("in float32: the network (Kernel) raised RuntimeError on input (")
+        assert note.endswith("expected mat_a to be Float32, BFloat16 or Float16 matrix, got Double")
+
+
+def test_a_forward_may_ask_its_input_for_gradients():
+    class Asks(Two):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            x = x[:, [0, 1]]
+            x.requires_grad = True
+            out: Tensor = self.body(x.requires_grad_())
+            return out
+
+    scores = ssnr.score(Asks(), (X, Y), ["synflow/layerwise_ssnr", "snip"])
+    assert [s.value for s in scores.values()] == pytest.approx([LAYERWISE, SNIP])

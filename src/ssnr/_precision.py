@@ -29,6 +29,8 @@ class OnePrecision(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return func(*args, **(kwargs or {}))
+        if name in ("__set__", "requires_grad_") and not args[0].is_leaf and _asks_for_gradients(func, args):
+            return args[0]  # it has them; torch would only take the request from a leaf
         if name in _CASTS and len(args) == 1 and func in _TENSOR_CASTS:
             return args[0].to(self.dtype)
         if name == "type" and len(args) == 2 and str(args[1]).endswith(_FLOATING):
@@ -56,6 +58,12 @@ class OnePrecision(TorchFunctionMode):
         if kind is list or kind is tuple:
             return kind(map(self._cast, value))
         return value
+
+
+def _asks_for_gradients(func: Any, args: Any) -> bool:
+    if func is Tensor.requires_grad_:
+        return len(args) == 1 or bool(args[1])
+    return getattr(func, "__self__", None) is Tensor.requires_grad and bool(args[1])
 
 
 _TENSOR_CASTS = frozenset((Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double))

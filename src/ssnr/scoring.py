@@ -182,7 +182,24 @@ class _Job(NamedTuple):
 
 
 def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
+    """One family, in float32 where the network calls what only exists in lower precision than the recipe's."""
+    found = _saliencies_once(job, family, names, ())
+    lower = replace(job.recipe, dtype="float32", synflow_dtype="float32")
+    lacking = [name for name in names if (reason := found[name].reason) and _lacks_double(reason)]
+    if not lacking or lower == job.recipe:
+        return found
+    seed_everything(job.seed)
+    again = _saliencies_once(job._replace(recipe=lower), family, lacking, (f"in float32: {found[lacking[0]].reason}",))
+    return found | {name: result for name, result in again.items() if result.status != "failed"}
+
+
+def _lacks_double(reason: str) -> bool:
+    return " raised " in reason and any(word in reason for word in ("Double", "float64", "torch.float64"))
+
+
+def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str, ...]) -> dict[str, Result]:
     model = job.model()
+    model.notes.update(dict.fromkeys(notes))
     found: dict[str, Result] = {}
     if "fisher" in names and model.scripted:
         reason = "fisher reads what each layer puts out, which TorchScript does not show"
