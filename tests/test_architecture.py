@@ -19,7 +19,7 @@ ORDER = [
     {"moments"},
     {"aggregate", "recipes"},
     {"proxies"},
-    {"spaces", "store", "stats"},
+    {"spaces", "store", "stats", "curves"},
     {"_masks"},
     {"_nests", "_state", "_slots", "_calling", "_precision"},
     {"_model", "linearize"},
@@ -27,20 +27,21 @@ ORDER = [
     {"saliencies", "activations", "supernet"},
     {"counts"},
     {"scoring"},
-    {"pruning"},
+    {"pruning", "training"},
+    {"experiments"},
     {"_libraries"},
     {"engine", "targets"},
     {"benchmarks"},
     {"_selection", "_tables"},
     {"studies", "plots"},
-    {"reproduce", "table1"},
+    {"reproduce", "table1", "fig1"},
     {"_terminal"},
-    {"_commands", "_listing"},
+    {"_commands", "_listing", "_pruning_commands", "_figures"},
     {"cli"},
     {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
-READS_ONLY = "store stats studies benchmarks plots reproduce spaces cli proxies aggregate"
+READS_ONLY = "store stats studies benchmarks plots reproduce spaces cli proxies aggregate curves"
 
 
 def imports(path: Path) -> set[str]:

@@ -34,12 +34,12 @@ def score(
     seed: int, recipe: str, dtype: str | None, device: str, per_layer: bool, as_json: bool, check: bool = False,
 ) -> None:  # fmt: skip
     """`ssnr score`: build each target, score it, print."""
-    parsed, chosen = parse_proxies(proxies or HEADLINE), _recipe(recipe, dtype)
-    shape = _shape(input_shape)
+    parsed, chosen = parse_proxies(proxies or HEADLINE), recipe_of(recipe, dtype)
+    shape = shape_of(input_shape)
     from ssnr.scoring import score as score_network
     from ssnr.targets import batch_for, outputs_for_labels, resolve
 
-    where = _device(device)
+    where = device_of(device)
     documents, rows, failures = [], [], []
     for text in targets:
         target = resolve(text, seed=seed, variant=chosen.variant)
@@ -65,7 +65,7 @@ def score(
         rows.append((text, parameters, scores))
         failures += [f"{text}: {name}: {s.reason}" for name, s in scores.items() if s.status == "failed"]
     if as_json:
-        terminal.print_json({"targets": documents, "recipe": str(chosen), "seed": seed, "versions": _versions()})
+        terminal.print_json({"targets": documents, "recipe": str(chosen), "seed": seed, "versions": versions()})
     else:
         terminal.show(_score_table(rows, parsed))
         for text, _, scores in rows if per_layer else []:
@@ -131,7 +131,7 @@ def sweep(
     """`ssnr sweep`: lay out, score what is missing, say what is kept."""
     from ssnr.spaces import get_space
 
-    parsed, chosen, space = parse_proxies(proxies or HEADLINE), _recipe(recipe, dtype, init), get_space(name)
+    parsed, chosen, space = parse_proxies(proxies or HEADLINE), recipe_of(recipe, dtype, init), get_space(name)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: expected at least 1")
     chosen_archs = _architectures(space, archs, seed)
@@ -243,13 +243,13 @@ def reproduce(
 ) -> None:  # fmt: skip
     """`ssnr reproduce`: sweep what is missing, then picture and table."""
     if what not in ("fig2", "table1"):
-        raise unknown("result of the paper", what, ("fig2", "table1"))
+        raise unknown("result of the paper", what, ("fig1", "fig2", "table1"))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
     if what == "table1":
-        path, recipe = store or out / "table1.sqlite", _recipe("seed", dtype, init)
+        path, recipe = store or out / "table1.sqlite", recipe_of("seed", dtype, init)
         _table1(out, path, saliencies or ["synflow"], columns, workers, seeds, recipe, as_json)
         return
     from ssnr import benchmarks
@@ -259,7 +259,7 @@ def reproduce(
 
     table = benchmarks.load("nasbench201/cifar10", source)
     path, space = store or out / "nasbench201.sqlite", get_space("nasbench201")
-    recipe = _recipe("seed", dtype, init)
+    recipe = recipe_of("seed", dtype, init)
     _sweep(space, list(space.all()), parse_proxies(FIGURE_2), path, workers, seed, None, recipe)
     with Store(path, create=False) as opened, terminal.status("correlating and drawing"):
         result = fig2(opened, table, out, recipe=recipe, seed=seed)
@@ -322,7 +322,8 @@ def fetch(benchmark: str, *, as_json: bool) -> None:
 # --- helpers --------------------------------------------------------------------------------------------------
 
 
-def _recipe(text: str, dtype: str | None, init: str = "independent") -> Recipe:
+def recipe_of(text: str, dtype: str | None, init: str = "independent") -> Recipe:
+    """The recipe that the options name."""
     chosen = get_recipe(text)
     if dtype is not None:
         chosen = with_option(chosen, "dtype", dtype)
@@ -330,7 +331,8 @@ def _recipe(text: str, dtype: str | None, init: str = "independent") -> Recipe:
     return shared(chosen) if init == "shared" else chosen
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
+def shape_of(text: str | None) -> tuple[int, ...] | None:
+    """The input shape that the option names."""
     if text is None:
         return None
     try:
@@ -342,7 +344,8 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     return shape
 
 
-def _device(text: str) -> str:
+def device_of(text: str) -> str:
+    """The device that the option names, in torch's words."""
     import torch
 
     if text == "auto":
@@ -354,7 +357,8 @@ def _device(text: str) -> str:
     return text
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
+    """What the numbers were made with."""
     import torch
 
     return {"ssnr": __version__, "scoring": SCORING_VERSION, "torch": torch.__version__,

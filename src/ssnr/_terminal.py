@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -85,3 +85,42 @@ def shown(steps: Iterator[Progress], name: str, total: int) -> Iterator[Progress
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
             bar.update(task, completed=step.done, total=step.total, rate=f"{speed:.1f}/s" if speed else "")
             yield step
+
+
+@contextmanager
+def jobs(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr for one job after another, as a function of (what is done, steps done, steps in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TimeElapsedColumn())  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=None)
+        current = name
+
+        def notify(what: str, done: int, total: int) -> None:
+            nonlocal current, task
+            if what != current:
+                bar.remove_task(task)
+                current, task = what, bar.add_task(f"{name}: {what}", total=total)
+            bar.update(task, completed=done, total=total)
+
+        yield notify
+
+
+@contextmanager
+def counted(name: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, as a function of (done, total); None where there is but one step."""
+    if total < 2:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

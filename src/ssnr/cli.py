@@ -150,7 +150,8 @@ def reproduce(
     what: Annotated[
         str,
         typer.Argument(
-            help="fig2: score against accuracy, all of NAS-Bench-201. "
+            help="fig1: accuracy and scores while VGG-16 is pruned. "
+            "fig2: score against accuracy, all of NAS-Bench-201. "
             "table1: Kendall τ on NAS-Bench-201, NAS-Bench-301 and TransNAS-Bench-101 micro."
         ),
     ],
@@ -167,7 +168,7 @@ def reproduce(
     ] = None,
     saliency: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="table1: rows, several allowed; default synflow."),
+        typer.Option(help="table1: rows, several allowed. fig1: by which to prune and to score. Default synflow."),
     ] = None,
     column: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -177,15 +178,126 @@ def reproduce(
     dtype: Dtype = None,
     init: Init = "independent",
     workers: Workers = None,
-    seed: Annotated[int, typer.Option(help="fig2: of the initialisation.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="fig1: a slim network and few epochs, minutes.")] = False,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="fig1: cifar10:DIR; default the folder that SSNR_CIFAR10 names."),
+    ] = None,
+    epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="fig1: of each training; default 20, with --quick 4."),
+    ] = None,
+    density: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option("-d", "--density", help="fig1: shares of the weights to keep; several; default 1 … 0.001."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fig1: of trainings, float32 or bfloat16 (faster where the processor has it).")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="fig1: where to train; auto, cpu, cuda …")] = "auto",
+    seed: Annotated[int, typer.Option(help="fig1, fig2: of the initialisation.")] = 0,
     json: Json = False,
 ) -> None:
     """Repeat a result of the paper on real data: picture, table, paper value beside own value."""
-    from ssnr import _commands
+    from ssnr import _commands, _figures
 
+    if what == "fig1":
+        _figures.fig1(
+            out=out, quick=quick, data=data, device=_commands.device_of(device), epochs=epochs, densities=density,
+            precision=precision, saliencies=saliency, seed=seed, as_json=json,
+        )  # fmt: skip
+        return
     _commands.reproduce(
         what, out=out, store=store, source=source, workers=workers, seed=seed, as_json=json, saliencies=saliency,
         columns=column, seeds=seeds, dtype=dtype, init=init,
+    )  # fmt: skip
+
+
+@app.command()
+def prune(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="SPACE:ARCH, pkg.mod:factory, file.py:factory")],
+    saliency: Annotated[
+        str,
+        typer.Option(
+            "-s",
+            "--saliency",
+            help="Which weights count: synflow, snip, grasp, magnitude, random, or any "
+            "other saliency of `ssnr list proxies`.",
+        ),
+    ] = "synflow",
+    density: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(
+            "-d", "--density", help="Share of the weights to keep, above 0, at most 1; several allowed; default 0.1."
+        ),
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="global: weights of all layers compete; layer: every layer keeps the density.")
+    ] = "global",
+    rounds: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="How often to compute the saliency on what is left, the density falling exponentially; "
+            "default 100 for synflow, 1 for others."
+        ),
+    ] = None,
+    exclude: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A layer or module to leave dense, such as classifier; several allowed."),
+    ] = None,
+    input_shape: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="One input without the batch dimension, such as 3,32,32."),
+    ] = None,
+    data: Data = None,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    recipe: RecipeName = "seed",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="File of masks to write; with several densities, NAME-DENSITY.pt each. The table goes to NAME.csv.",
+        ),
+    ] = Path("masks.pt"),
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve", help="Instead of masks: accuracy on CIFAR-10 and scores at each density (default 1 … 0.001)."
+        ),
+    ] = False,
+    epochs: Annotated[int, typer.Option(help="--curve: train the network first; 0 takes its weights as they are.")] = 0,
+    finetune_epochs: Annotated[int, typer.Option(help="--curve: train a little behind each pruning.")] = 0,
+    precision: Annotated[str, typer.Option(help="--curve: of trainings, float32 or bfloat16.")] = "float32",
+    json: Json = False,
+) -> None:
+    """Choose which weights to keep, by saliency; write the masks, show how many each layer keeps.
+
+    Masks are plain bool tensors by parameter name: `ssnr.pruning.apply(net, ssnr.Masks.load("masks.pt"))` puts them on
+    a network through `torch.nn.utils.prune`.
+    """
+    if curve:
+        from ssnr import _commands, _figures
+        from ssnr.experiments import Ways
+
+        ways = Ways(
+            epochs=epochs, finetune_epochs=finetune_epochs, precision=precision, saliency=saliency, scope=scope,
+            rounds=rounds, exclude=tuple(exclude or ()), recipe=str(_commands.recipe_of(recipe, None)), seed=seed,
+            device=_commands.device_of(device),
+        )  # fmt: skip
+        _figures.curve(
+            target, ways, densities=density, input_shape=input_shape, data=data, batch_size=batch_size, out=out,
+            as_json=json,
+        )  # fmt: skip
+        return
+    from ssnr import _pruning_commands
+
+    _pruning_commands.prune(
+        target, saliency=saliency, densities=density or [0.1], scope=scope, rounds=rounds, exclude=exclude or [],
+        input_shape=input_shape, data=data, batch_size=batch_size, seed=seed, recipe=recipe, device=device, out=out,
+        as_json=json,
     )  # fmt: skip
 
 

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from ssnr._errors import SsnrError, UsageError
 from ssnr._selection import describe_metric
+from ssnr.curves import READINGS, SCORES, relative
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ssnr.studies import Study
 
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 DPI = 200
 LOG_DECADES = 3.0  # scores that are all positive and span more than this are shown by their logarithm
 _PANEL = (3.6, 4.2)  # inches
@@ -112,6 +113,41 @@ def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     axes[0, 0].set_yticks(range(len(names)), names[::-1])
     axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
     figure.suptitle("Kendall τ: this run (dots, 95 %), the paper (diamonds), controls (squares)", fontsize=9)
+    return figure
+
+
+def pruning_curve(table: pd.DataFrame) -> Figure:
+    """One panel a reading: accuracy in percent on the left axis, each score relative to the dense network on the right.
+
+    Density runs from 1 on the left to the sparsest network on the right, on a logarithmic axis.
+
+    Args:
+        table: of `experiments.curve`.
+    """
+    shares = relative(table)
+    readings = list(dict.fromkeys(table["reading"]))
+    figure = _figure(4.4 * len(readings) + 0.6, 4.2)
+    axes = figure.subplots(1, len(readings), sharey=True, squeeze=False)[0]
+    looks = dict(zip(SCORES, ((VERMILION, "s", ":"), (BLUE, "^", "--"), (GREEN, "D", "-.")), strict=True))
+    for ax, reading in zip(axes, readings, strict=True):
+        own, share = table[table["reading"] == reading], shares[shares["reading"] == reading]
+        right = ax.twinx()
+        ax.plot(own["density"], own["accuracy"], color="black", marker="o", markersize=4, linewidth=2, label="accuracy")
+        for name, (colour, marker, line) in looks.items():
+            right.plot(own["density"], share[name], color=colour, marker=marker, markersize=3.5, linestyle=line,
+                       linewidth=1.2, label=name)  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_xlim(1.2, float(table["density"].min()) / 1.2)
+        ax.set_ylim(0, 100)
+        right.set_ylim(0, max(1.05, 1.05 * float(share[list(SCORES)].max().max())))
+        ax.set_title(READINGS[reading], fontsize=10)
+        ax.set_xlabel("share of the weights that is left")
+        ax.grid(linewidth=0.4, alpha=0.5)
+        if ax is axes[-1]:
+            right.set_ylabel("score relative to the dense network")
+    axes[0].set_ylabel("test accuracy, %")
+    lines = [*axes[0].get_lines(), *right.get_lines()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=9, frameon=False)
     return figure
 
 

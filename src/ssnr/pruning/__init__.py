@@ -16,10 +16,14 @@ In rounds, round k of n keeps density^(k/n) of the weights, and the saliency is 
 from __future__ import annotations
 
 from ssnr._errors import LayerCollapseWarning as LayerCollapseWarning
+from ssnr.pruning.compact import compact as compact
 from ssnr.pruning.modules import applied as applied
 from ssnr.pruning.modules import apply as apply
 from ssnr.pruning.modules import remove as remove
 from ssnr.pruning.result import Masks as Masks
 from ssnr.pruning.select import SCOPES as SCOPES
+from ssnr.pruning.select import check_density as check_density
+from ssnr.pruning.select import collapse as collapse
 from ssnr.pruning.select import masks as masks
 from ssnr.pruning.select import rounds_of as rounds_of
+from ssnr.pruning.select import rule_of as rule_of
