@@ -314,3 +314,11 @@ def test_an_output_that_ignores_the_tokens_is_dead():
             return self.head(self.table(tokens).sum(1) * 0)
 
     assert ssnr.score(Constant(), TOKENS)["synflow/layerwise_ssnr"].status == "dead"
+
+
+def test_a_score_lists_what_is_approximated():
+    net = nn.Sequential(nn.Linear(3, 3), nn.GELU(), nn.Linear(3, 3), nn.Sigmoid())
+    score = ssnr.score(net, input_shape=(3,))["synflow/layerwise_ssnr"]
+    assert score.approximated == ("1 (gelu)", "3 (sigmoid)")
+    assert score.notes == ("approximated, not of degree one at |θ|: 1 (gelu), 3 (sigmoid)",)
+    assert ssnr.score(nn.Linear(3, 3), input_shape=(3,))["synflow/layerwise_ssnr"].approximated == ()

@@ -31,29 +31,35 @@ FIGURE_2 = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
 
 def score(
     targets: list[str], proxies: list[str] | None, *, input_shape: str | None, data: str | None, batch_size: int,
-    seed: int, recipe: str, dtype: str | None, device: str, per_layer: bool, as_json: bool,
+    seed: int, recipe: str, dtype: str | None, device: str, per_layer: bool, as_json: bool, check: bool = False,
 ) -> None:  # fmt: skip
     """`ssnr score`: build each target, score it, print."""
     parsed, chosen = parse_proxies(proxies or HEADLINE), recipe_of(recipe, dtype)
     shape = shape_of(input_shape)
     from ssnr.scoring import score as score_network
-    from ssnr.targets import outputs_for_labels, resolve
+    from ssnr.targets import batch_for, outputs_for_labels, resolve
 
     where = device_of(device)
     documents, rows, failures = [], [], []
     for text in targets:
         target = resolve(text, seed=seed, variant=chosen.variant)
         one = shape or target.input_shape
-        if one is None:
+        if one is None and target.inputs is None:
             raise UsageError(f"{text}: name the shape of one input, such as --input-shape 3,32,32")
-        batch = None
-        if any(p.data for p in parsed):
+        batch, labels = None, any(p.data for p in parsed)
+        if one is None:
+            batch = batch_for(target, batch_size if labels else 1, labels=labels, seed=seed)
+        elif labels:
             from ssnr import data as batches
 
             classes = target.classes or outputs_for_labels(target.net, one)
             batch = batches.load(data, one, classes, size=batch_size, seed=seed)
             terminal.note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
-        scores = score_network(target.net.to(where), batch, parsed, input_shape=one, recipe=chosen, seed=seed)
+        scores = score_network(
+            target.net.to(where), batch, parsed, input_shape=one, recipe=chosen, seed=seed, check=check
+        )
+        for note in dict.fromkeys(note for s in scores.values() for note in s.notes):
+            terminal.note(f"{text}: {note}")
         parameters = sum(p.numel() for p in target.net.parameters())
         documents.append(_document(text, parameters, scores, batch, where, chosen))
         rows.append((text, parameters, scores))
@@ -89,6 +95,8 @@ def _score_json(s: Score) -> dict[str, Any]:
         "status": s.status,
         "reason": s.reason,
         "layers": [layer._asdict() for layer in s.layers],
+        "notes": list(s.notes),
+        "approximated": list(s.approximated),
     }
 
 

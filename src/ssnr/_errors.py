@@ -33,3 +33,9 @@ class BenchmarkError(SsnrError):
 
 class LayerCollapseWarning(UserWarning):
     """Pruning left a layer without a weight; nothing behind it sees the input through it."""
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an exception of someone else's says, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssnr import _masks
+from ssnr._calling import Forward as Forward
+from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite
+from ssnr._calling import outputs_of as outputs_of
 from ssnr._errors import ScoringError, UsageError
+from ssnr._nests import each, ignored, nudged
+from ssnr._nests import flatten as flatten
+from ssnr._precision import OnePrecision
+from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
+from ssnr._state import has_own_code, same_bits, seed_everything
+from ssnr._state import preserved as preserved
 from ssnr.recipes import Recipe
 
 _STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
-Forward = Callable[[nn.Module, Any], Any]
 
 _WEIGHT_OF = {
     "conv2d+linear": (nn.Conv2d, nn.Linear),
@@ -24,85 +30,60 @@ _WEIGHT_OF = {
 }
 
 
-@contextmanager
-def preserved(net: nn.Module) -> Iterator[None]:
-    """Leave `net` bit-identical: parameters, buffers, gradients, modes, `requires_grad`, and the global RNG states.
-
-    Also when the body raises. Hooks are removed by whoever adds them; nothing here adds any that stays.
-    """
-    modules = list(net.modules())
-    modes = [module.training for module in modules]
-    parameters = [p for module in modules for p in module._parameters.values() if p is not None]
-    flags = [(p, p.requires_grad, p.grad) for p in parameters]
-    buffers = [b for module in modules for b in module._buffers.values() if b is not None]
-    saved = [(b, b._version, b.detach().clone()) for b in buffers]
-    # Hooks before a forward set plain attributes: the effective weights of pruned modules.
-    attributes = [(m.__dict__, dict(m.__dict__)) for m in modules if m._forward_pre_hooks]
-    cpu = torch.get_rng_state()
-    cuda = [(d, torch.cuda.get_rng_state(d)) for d in {t.device for t in (*parameters, *buffers) if t.is_cuda}]
-    try:
-        yield
-    finally:
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
-        for table, values in attributes:
-            table.update((key, value) for key, value in values.items() if isinstance(value, Tensor))
-        for parameter, needed, gradient in flags:
-            parameter.requires_grad_(needed)
-            parameter.grad = gradient
-        with torch.no_grad():
-            for buffer, version, value in saved:
-                if buffer._version != version:
-                    buffer.copy_(value)
-        torch.set_rng_state(cpu)
-        for device, state in cuda:
-            torch.cuda.set_rng_state(state, device)
-
-
-class Slot(NamedTuple):
-    """Where a module keeps one parameter or buffer: `table[key]`, known to users as `name`.
-
-    For a pruned parameter, `table[key]` is what the module computes with, `original` the parameter behind it.
-    """
-
-    name: str
-    table: dict[str, Any]
-    key: str
-    original: nn.Parameter | None = None
-
-    @property
-    def tensor(self) -> Tensor:
-        """The parameter or buffer."""
-        tensor: Tensor = self.table[self.key] if self.original is None else self.original
-        return tensor
-
-    @property
-    def identity(self) -> object:
-        """Equal for the places of one tied tensor; a pruned one has a mask of its own at each place."""
-        return id(self.tensor) if self.original is None else (id(self.table), self.key)
-
-
 class Model:
     """A network as scoring sees it: named weights, and a forward pass that takes other weights in their place.
 
     Attributes:
-        net: the user's module.
+        net: the user's module, out of any wrapper.
         recipe: the choices that change numbers.
-        scored: the parameters that count as layers, by the names of `named_parameters()`.
+        scripted: whether any of it is TorchScript, which runs as it is.
+        scored: the weights that count as layers, by the names of `named_parameters()`; a weight that is computed from
+            parameters (`weight_norm`, a parametrisation) by its own name and with its present value.
         masks: which weights are there at all (True), for the names where some are not.
+        notes: what a reader of the score should know, as an ordered set.
     """
 
-    def __init__(self, net: nn.Module, recipe: Recipe, forward: Forward | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        forward: Forward | None = None,
+        example: Callable[[], Any] | None = None,
+        *,
+        valued: bool = True,
+    ) -> None:
         if not isinstance(net, nn.Module):
             raise UsageError(f"expected a torch.nn.Module, got {type(net).__name__}: {net!r:.60}")
-        self.net = net
+        self._given, self.net = net, unwrapped(net)
         self.recipe = recipe
+        self.notes: dict[str, None] = {}
         self._forward = forward
-        modules = list(net.named_modules())
-        self._pruned = {entry.name: entry for entry in _masks.masked_in(modules)}
-        self.masks: dict[str, Tensor] = {name: entry.mask != 0 for name, entry in self._pruned.items()}
-        self._slots = list(_slots(modules, self._pruned))
-        self.scored = _scored(net, recipe, self._slots)
+        modules = list(named_modules(self.net))
+        own_code = forward is not None or has_own_code(module for _, module in modules)
+        if example is not None and own_code and has_lazy(self.net):
+            self._materialise(example())
+            modules = list(named_modules(self.net))
+        self.scripted = own_code and any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
+        self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(modules)}
+        self._one_precision = own_code
+        hidden = list(unregistered(modules)) if own_code else []
+        self._slots, self._overrides = slots(modules, own_code)
+        if hidden:
+            self.notes[f"modules in a plain list or dict are not scored: {', '.join(name for name, _ in hidden)}"] = (
+                None
+            )
+            more, overrides = slots(hidden, own_code)
+            self._slots += [slot._replace(scorable=False) for slot in more]
+            self._overrides += overrides
+            modules += hidden
+        if valued:
+            refuse(modules, self._slots)
+        self._aliases = list(_aliases(modules, self._slots)) if own_code else []
+        self._flat = [m for _, m in modules if isinstance(m, nn.RNNBase)]
+        self._embeddings = [m for _, m in modules if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+        self.scored = _scored(modules, recipe, self._slots)
+        if valued and not self.scored:
+            raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")
 
     def places(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter and buffer with its name, a tied one in each of its places."""
@@ -119,13 +100,11 @@ class Model:
         copies: dict[object, tuple[str, Tensor]] = {}
         with torch.no_grad():
             for slot in self._slots:
-                if not statistics and slot.key in _STATISTICS:
-                    continue
                 tensor = slot.tensor
-                if slot.identity in copies:
+                if slot.identity in copies or (not statistics and slot.key in _STATISTICS):
                     continue
                 floating = tensor.is_floating_point()
-                value = tensor.to(dtype, copy=True) if floating else tensor.clone()
+                value = tensor.detach().to(dtype, copy=True) if floating else tensor.detach().clone()
                 if slot.name in self.masks:
                     value = _masks.surviving(slot.name, value, self.masks)
                 copies[slot.identity] = (slot.name, change(value) if floating and change else value)
@@ -137,122 +116,183 @@ class Model:
         Raises:
             ScoringError: the forward pass raised; names the innermost layer and the shapes.
         """
-        with self._swapped(weights), _masks.unhooked(self.net) if self._pruned else nullcontext():
+        with self.swapped(weights):
             try:
-                return self._run(inputs)
+                output = self._run(inputs)
+                # A generator has not run yet, and the weights are in place only here.
+                output = tuple(output) if isinstance(output, Iterator) else output
             except ScoringError:
                 raise
             except Exception as error:
-                raise ScoringError(self._explain(inputs, error)) from error
+                raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
+        if not isinstance(output, Tensor) and (note := ignored(output)):
+            self.notes[note] = None
+        return output
+
+    def blame(self, inputs: Any) -> str | None:
+        """The first weight that is not finite, or else the first module that puts out what is not."""
+        weights = self.weights(torch.float64)
+        for name in self.scored:
+            if name in weights and not bool(torch.isfinite(weights[name]).all()):
+                return f"the weight {name!r} holds NaN or infinity"
+        with torch.no_grad(), self.swapped(weights):
+            return first_not_finite(self.net, lambda: self._run(self._here(inputs)))
+
+    def repeats(self, inputs: Any, seed: int) -> bool:
+        """Whether two forward passes with one seed give the same bits."""
+        return self._same(inputs, inputs, seed)
+
+    def reads(self, inputs: Any) -> bool:
+        """Whether the output changes with the floating-point inputs, whatever autograd knows of it."""
+        return not self._same(inputs, nudged(inputs), 0)
+
+    def _same(self, one: Any, other: Any, seed: int) -> bool:
+        found = []
+        for inputs in (one, other):
+            seed_everything(seed)
+            with torch.no_grad():
+                found.append(flatten(self.call(self.weights(torch.float64), self._here(inputs))))
+        return len(found[0]) == len(found[1]) and all(map(same_bits, *found))
+
+    def _here(self, inputs: Any) -> Any:
+        """A copy of the inputs on the network's device, in float64."""
+        return each(lambda t: t.to(self.device, torch.float64 if t.is_floating_point() else None, copy=True), inputs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go: to the first weight."""
+        tensors = [*self.scored.values(), *(slot.tensor for slot in self._slots)]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def _materialise(self, inputs: Any) -> None:
+        """Give lazy modules their shapes, by a forward pass on the inputs; `preserved` makes them lazy again."""
+        self.net.eval()
+        try:
+            with torch.no_grad(), as_written():
+                self._run(inputs)
+        except Exception as error:
+            raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
+        self.notes["lazy modules took their shapes from the input, and weights from the seed"] = None
 
     def _run(self, inputs: Any) -> Any:
-        if self._forward is not None:
-            return self._forward(self.net, inputs)
-        return self.net(*inputs) if isinstance(inputs, tuple) else self.net(inputs)
+        return self._forward(self._given, inputs) if self._forward is not None else call(self.net, inputs)
 
     @contextmanager
-    def _swapped(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    def swapped(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """`weights` where the modules keep theirs; what `torch.func.functional_call` does, with the slots known."""
-        own = [slot.table[slot.key] for slot in self._slots]
+        with ExitStack() as stack:
+            stack.enter_context(as_written())
+            stack.enter_context(dense_gradients(self._embeddings))
+            if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            if self.masks:
+                stack.enter_context(_masks.unhooked(self.net))
+            if self._one_precision:
+                floating = (w.dtype for w in weights.values() if w.is_floating_point())
+                dtype = next(floating, torch.get_default_dtype())
+                stack.enter_context(OnePrecision(dtype, dropout=self.recipe.dropout == "on"))
+                stack.enter_context(_default_dtype(dtype))
+            stack.enter_context(self._in_place(weights))
+            yield
+
+    @contextmanager
+    def _in_place(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        missing = object()
+        own: list[tuple[MutableMapping[str, Any], str, Any]] = [
+            (s.table, s.key, s.table.get(s.key, missing)) for s in self._slots
+        ]
+        own += [(o.table, o.key, o.table.get(o.key, missing)) for o in self._overrides]
+        own += [(a.table, a.key, a.table[a.key]) for a in self._aliases]
+        own += [(m.__dict__, "_flat_weights", m.__dict__["_flat_weights"]) for m in self._flat]
         first: dict[object, str] = {}
-        names = [first.setdefault(slot.identity, slot.name) for slot in self._slots]
-        for name, slot, tensor in zip(names, self._slots, own, strict=True):
-            slot.table[slot.key] = weights.get(name, tensor)
+        new: dict[int, Tensor] = {}
         try:
+            for slot in self._slots:
+                name = first.setdefault(slot.identity, slot.name)
+                slot.table[slot.key] = new[id(slot.tensor)] = weights.get(name, slot.tensor)
+            for override in self._overrides:
+                override.table[override.key] = override.value
+            for alias in self._aliases:
+                alias.table[alias.key] = alias.renewed(new)
+            for module in self._flat:
+                names = module._flat_weights_names
+                module.__dict__["_flat_weights"] = [getattr(module, n, None) for n in names]
             yield
         finally:
-            for slot, tensor in zip(self._slots, own, strict=True):
-                slot.table[slot.key] = tensor
-
-    def _explain(self, inputs: Any, error: Exception) -> str:
-        """Run the failing pass again with hooks, to name the layer it failed in."""
-        stack: list[tuple[str, nn.Module, Any]] = []
-        handles = []
-        for name, module in self.net.named_modules():
-            before = partial(_push, stack, name)
-            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(partial(_pop, stack))]
-        try:
-            self._run(inputs)
-        except Exception as again:
-            error = again
-        finally:
-            for handle in handles:
-                handle.remove()
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if not stack:
-            return f"the forward pass raised {type(error).__name__}: {reason}"
-        name, module, args = stack[-1]
-        got = ", ".join(str(tuple(t.shape)) for t in flatten(args)) or "no tensor"
-        weight = getattr(module, "weight", None)
-        own = f", weight {tuple(weight.shape)}" if isinstance(weight, Tensor) else ""
-        where = f"layer {name!r} ({type(module).__name__})" if name else f"the network ({type(module).__name__})"
-        return f"{where} raised {type(error).__name__} on input {got}{own}: {reason}"
+            for table, key, value in own:
+                if value is not missing:
+                    table[key] = value
+                elif key in table:
+                    del table[key]
 
 
-def _push(stack: list[Any], name: str, module: nn.Module, args: Any) -> None:
-    stack.append((name, module, args))
+class _Alias:
+    """A list, tuple or dictionary of a module that holds some of the network's tensors a second time, or a view."""
+
+    def __init__(self, table: dict[str, Any], key: str) -> None:
+        self.table, self.key, self.value = table, key, table[key]
+
+    def renewed(self, new: Mapping[int, Tensor]) -> Any:
+        return _renewed(self.value, new)
 
 
-def _pop(stack: list[Any], module: nn.Module, args: Any, output: Any) -> None:
-    stack.pop()
+def _renewed(value: Any, new: Mapping[int, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        if id(value) in new:
+            return new[id(value)]
+        base = value._base
+        if base is not None and id(base) in new and base.stride() == new[id(base)].stride():
+            return new[id(base)].as_strided(value.shape, value.stride(), value.storage_offset())
+        return value
+    if type(value) is dict:
+        return {key: _renewed(item, new) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_renewed(item, new) for item in value)
+    return value
 
 
-def _slots(modules: Iterable[tuple[str, nn.Module]], pruned: Mapping[str, _masks.Masked]) -> Iterator[Slot]:
-    """Every parameter and buffer of every module, tied ones at each place; pruned ones under their own name."""
-    for prefix, module in modules:
-        for table in (module._parameters, module._buffers):
-            for key, tensor in table.items():
-                name = f"{prefix}.{key}" if prefix else key
-                if pruned and name.removesuffix("_orig") in pruned:
-                    entry = pruned[name.removesuffix("_orig")]
-                    yield Slot(entry.name, module.__dict__, entry.key, entry.original)
-                elif tensor is not None and not (pruned and name.removesuffix("_mask") in pruned):
-                    yield Slot(name, table, key)
+def _aliases(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> Iterator[_Alias]:
+    known = {id(slot.tensor) for slot in found}
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, Tensor):
+            return id(value) in known or (value._base is not None and id(value._base) in known)
+        items = value.values() if type(value) is dict else value if type(value) in (list, tuple) else ()
+        return any(holds(item) for item in items if isinstance(item, (Tensor, list, tuple, dict)))
+
+    for _, module in modules:
+        for key, value in module.__dict__.items():
+            if key in ("_parameters", "_buffers", "_modules"):
+                continue
+            view = isinstance(value, Tensor) and value._base is not None and id(value._base) in known
+            if view or (type(value) in (list, tuple, dict) and value and holds(value)):
+                yield _Alias(module.__dict__, key)
 
 
-def _scored(net: nn.Module, recipe: Recipe, slots: list[Slot]) -> dict[str, nn.Parameter]:
-    """Every floating parameter with two or more dimensions, or the recipe's narrower choice."""
-    chosen: dict[str, nn.Parameter] = {}
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _scored(modules: list[tuple[str, nn.Module]], recipe: Recipe, found: list[Slot]) -> dict[str, Tensor]:
+    """Every floating weight with two or more dimensions, or the recipe's narrower choice."""
+    chosen: dict[str, Tensor] = {}
     seen: set[object] = set()
     allowed: set[str] | None = None
     if recipe.scored != "matrices":
         kinds = _WEIGHT_OF[recipe.scored]
-        allowed = {f"{name}.weight" if name else "weight" for name, m in net.named_modules() if isinstance(m, kinds)}
-    for slot in slots:
+        allowed = {f"{name}.weight" if name else "weight" for name, m in modules if isinstance(m, kinds)}
+    for slot in found:
         tensor = slot.tensor
-        if not isinstance(tensor, nn.Parameter) or tensor.dim() < 2 or not tensor.is_floating_point():
+        if not slot.scorable or tensor.dim() < 2 or not tensor.is_floating_point():
             continue
         if (allowed is not None and slot.name not in allowed) or (recipe.ties == "once" and slot.identity in seen):
             continue
         seen.add(slot.identity)
         chosen[slot.name] = tensor
-    if not chosen:
-        raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")
     return chosen
-
-
-def flatten(output: Any) -> list[Tensor]:
-    """Every floating tensor in a nest of tuples, lists, mappings and dataclasses."""
-    if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
-    if isinstance(output, Mapping):
-        return [t for value in output.values() for t in flatten(value)]
-    if isinstance(output, (tuple, list)):
-        return [t for value in output for t in flatten(value)]
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        return [t for field in dataclasses.fields(output) for t in flatten(getattr(output, field.name))]
-    return []
-
-
-def outputs_of(output: Any) -> list[Tensor]:
-    """`flatten`, refusing an output that has nothing to differentiate.
-
-    Raises:
-        ScoringError: no floating tensor in the output.
-    """
-    tensors = flatten(output)
-    if not tensors:
-        raise ScoringError(
-            f"the output holds no floating-point tensor ({type(output).__name__}): nothing to differentiate"
-        )
-    return tensors

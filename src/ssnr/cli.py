@@ -72,7 +72,10 @@ def _main(
 @app.command()
 def score(
     targets: Annotated[
-        list[str], typer.Argument(metavar="TARGET…", help="SPACE:ARCH, pkg.mod:factory, file.py:factory")
+        list[str],
+        typer.Argument(
+            metavar="TARGET…", help="SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory, file.py:factory"
+        ),
     ],
     proxy: Proxies = None,
     input_shape: Annotated[
@@ -86,6 +89,7 @@ def score(
     dtype: Dtype = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run the forward twice more, and say if it differs.")] = False,
     json: Json = False,
 ) -> None:
     """Score networks; nothing is trained, nothing is changed."""
@@ -93,7 +97,7 @@ def score(
 
     _commands.score(
         targets, proxy, input_shape=input_shape, data=data, batch_size=batch_size, seed=seed, recipe=recipe,
-        dtype=dtype, device=device, per_layer=per_layer, as_json=json,
+        dtype=dtype, device=device, per_layer=per_layer, as_json=json, check=check,
     )  # fmt: skip
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssnr._errors import ScoringError
 from ssnr._masks import counted, survivors
 from ssnr._model import Forward, Model, preserved
+from ssnr._nests import moved, one_sample
+from ssnr._slots import has_lazy
 from ssnr.moments import from_tensors
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.saliencies import ones_like, synflow
@@ -27,36 +32,126 @@ def count(
 ) -> Counts:
     """Parameters, multiply-accumulates of one image, reachable weights and layers of any network.
 
-    Multiply-accumulates are those of convolutions, linear layers and attention, plus one per output element where a
-    layer has a bias (the convention of NATS-Bench). Reachable weights are those of the layers through which synflow
-    reaches the output. Weights that `torch.nn.utils.prune` masks count as parameters and as multiply-accumulates, which
-    the pruned network still has, and not as reachable.
+    Multiply-accumulates are those of convolutions, linear layers, recurrent gates and attention, plus one per output
+    element where a convolution or linear layer has a bias (the convention of NATS-Bench). Reachable weights are those
+    of the layers through which synflow reaches the output. Weights that `torch.nn.utils.prune` masks count as
+    parameters and as multiply-accumulates, which the pruned network still has, and not as reachable.
 
     Raises:
         ScoringError: the forward pass raised.
         UsageError: neither `input_shape` nor `inputs`.
     """
-    with preserved(net):
-        model = Model(net, recipe or get_recipe("seed"), forward)
-        signal = synflow(model, input_shape, inputs)
-        moments = from_tensors(survivors(signal.tensors, model.masks), counted(model.scored, model.masks))
-        live = ~moments.dead & (not signal.dead)
-        return Counts(
-            params=sum(p.numel() for p in net.parameters() if p.requires_grad),
-            flops=_flops(model, input_shape, inputs),
-            reachable_params=int(moments.numel[live].sum()),
-            layers=int(live.sum()),
-        )
+    with preserved(net, exposed=False):
+        model = Model(net, recipe or get_recipe("seed"), forward, lambda: ones_like(inputs, input_shape))
+        return Counts(_params(net), _flops(model, input_shape, inputs), *_reachable(model, input_shape, inputs))
+
+
+def control(
+    name: str,
+    net: nn.Module,
+    input_shape: tuple[int, ...] | None,
+    inputs: Any,
+    forward: Forward | None,
+    recipe: Recipe,
+) -> tuple[int, tuple[str, ...]]:
+    """One of the four alone, with what it needs and no more: `params` and `flops` of networks without values too.
+
+    Returns:
+        The count, and notes.
+
+    Raises:
+        ScoringError: as in `count`.
+        UsageError: as in `count`.
+    """
+    with preserved(net, exposed=False):
+        if name == "params" and not has_lazy(net):
+            return _params(net), ()
+        valued = name in ("reachable_params", "layers")
+        model = Model(net, recipe, forward, lambda: ones_like(inputs, input_shape), valued=valued)
+        if name == "params":
+            return _params(net), tuple(model.notes)
+        if name == "flops":
+            return _flops(model, input_shape, inputs), tuple(model.notes)
+        weights, layers = _reachable(model, input_shape, inputs)
+        return weights if name == "reachable_params" else layers, tuple(model.notes)
+
+
+def _params(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> tuple[int, int]:
+    signal = synflow(model, input_shape, inputs)
+    moments = from_tensors(survivors(signal.tensors, model.masks), counted(model.scored, model.masks))
+    live = ~moments.dead & (not signal.dead)
+    return int(moments.numel[live].sum()), int(live.sum())
 
 
 def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> int:
-    x = ones_like(inputs, input_shape)
+    if input_shape is not None or inputs is None:
+        return _flops_of(model, ones_like(inputs, input_shape))
+    *candidates, last = one_sample(inputs)
+    for candidate in candidates:
+        with suppress(ScoringError):  # not a list of samples, but of inputs
+            return _flops_of(model, candidate)
+    return _flops_of(model, last)
+
+
+def _flops_of(model: Model, inputs: Any) -> int:
     weights = model.weights(torch.float32)
     model.net.eval()
     counter, biases = FlopCounterMode(display=False), _BiasAdds()
-    with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter, biases:
-        model.call(weights, x.to(next(iter(model.scored.values())).device))
-    return int(counter.get_total_flops()) // 2 + biases.total
+    gates = _RecurrentGates(model.net, counter)
+    as_products = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with torch.no_grad(), as_products, counter, biases, gates:
+        model.call(weights, moved(inputs, model.device, torch.float32))
+    return int(counter.get_total_flops()) // 2 + biases.total + gates.total
+
+
+class _RecurrentGates:
+    """Multiply-accumulates of RNN, LSTM and GRU modules, which reach the flop counter as one operation or not at all.
+
+    Each step and direction of a layer multiplies its input and its state with every gate's weights.
+    """
+
+    _GATES: ClassVar = {"LSTM": 4, "GRU": 3}
+
+    def __init__(self, net: nn.Module, counter: FlopCounterMode) -> None:
+        self._modules = [m for m in net.modules() if isinstance(m, nn.RNNBase)]
+        self._counter = counter
+        self._before: list[int] = []
+        self.total = 0
+
+    def __enter__(self) -> _RecurrentGates:
+        self._handles = [
+            handle
+            for m in self._modules
+            for handle in (m.register_forward_pre_hook(self._enter), m.register_forward_hook(self._leave))
+        ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self._before.append(self._counter.get_total_flops())
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._counter.get_total_flops() != self._before.pop():
+            return  # this build runs it as matrix products, which are counted
+        assert isinstance(module, nn.RNNBase)
+        data = args[0].data if isinstance(args[0], PackedSequence) else args[0]
+        self.total += data.numel() // module.input_size * self._step(module)
+
+    def _step(self, module: nn.RNNBase) -> int:
+        directions, state = 2 if module.bidirectional else 1, module.proj_size or module.hidden_size
+        total = 0
+        for layer in range(module.num_layers):
+            width = module.input_size if layer == 0 else state * directions
+            gates = self._GATES.get(module.mode, 1) * module.hidden_size * (width + state)
+            total += directions * (gates + module.hidden_size * module.proj_size)
+        return total
 
 
 class _BiasAdds(TorchFunctionMode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssnr._errors import UsageError
+from ssnr._nests import leaves, with_tensors
 
 # Mean and standard deviation of the training images' channels, as the field normalises them.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -27,14 +29,14 @@ class Batch:
 
     Attributes:
         inputs: a tensor (N, …), or whatever the network's forward takes.
-        targets: class indices (N,), regression targets, or None.
+        targets: class indices (N,), regression targets, whatever else the loss takes, or None.
         name: where it comes from, for people.
         fingerprint: name and content hash, for keys: two batches with one fingerprint are equal bit for bit.
         notes: what was done to it (resized, labels drawn).
     """
 
     inputs: Any
-    targets: Tensor | None
+    targets: Any
     name: str
     fingerprint: str
     notes: tuple[str, ...] = ()
@@ -43,17 +45,22 @@ class Batch:
 def batch_of(batch: Any) -> Batch | None:
     """What a user hands to `score` → a `Batch`: a tensor, (inputs, targets), a `Batch`, or None.
 
+    A pair is always inputs and targets; two inputs without targets are ((a, b), None), or a mapping, or a named tuple.
+
     Raises:
         UsageError: an empty batch, or targets of another length.
     """
     if batch is None or isinstance(batch, Batch):
         return batch
-    inputs, targets = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (batch, None)
-    if isinstance(inputs, Tensor):
-        if inputs.dim() == 0 or inputs.shape[0] == 0:
-            raise UsageError(f"the batch is empty: inputs have shape {tuple(inputs.shape)}")
-        if isinstance(targets, Tensor) and targets.dim() > 0 and targets.shape[0] != inputs.shape[0]:
-            raise UsageError(f"the batch has {inputs.shape[0]} inputs but {targets.shape[0]} targets")
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and not hasattr(batch, "_fields")
+    inputs, targets = (with_tensors(part) for part in (batch if pair else (batch, None)))
+    first = next((leaf for leaf in leaves(inputs) if isinstance(leaf, Tensor)), None)
+    if first is not None:
+        if (first.dim() == 0 and first is inputs) or 0 in first.shape[:1]:
+            raise UsageError(f"the batch is empty: inputs have shape {tuple(first.shape)}")
+        lengths_meet = first is inputs and isinstance(targets, Tensor) and targets.dim() > 0
+        if lengths_meet and targets.shape[0] != first.shape[0]:
+            raise UsageError(f"the batch has {first.shape[0]} inputs but {targets.shape[0]} targets")
     return Batch(inputs, targets, "given", _fingerprint("given", inputs, targets))
 
 
@@ -221,7 +228,7 @@ def load(source: str | None, shape: tuple[int, ...], classes: int | None, *, siz
     raise UsageError(f"data {source!r}: expected noise, cifar10:DIR or folder:DIR")
 
 
-def _fingerprint(prefix: str, inputs: Any, targets: Tensor | None) -> str:
+def _fingerprint(prefix: str, inputs: Any, targets: Any) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for tensor in (*_tensors(inputs), *_tensors(targets)):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -230,10 +237,9 @@ def _fingerprint(prefix: str, inputs: Any, targets: Tensor | None) -> str:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
+    """The tensors of a nest, of mappings in the order of their keys."""
+    if isinstance(value, Mapping):
         return [t for key in sorted(value, key=str) for t in _tensors(value[key])]
     if isinstance(value, (tuple, list)):
         return [t for item in value for t in _tensors(item)]
-    return []
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]

@@ -215,12 +215,16 @@ def parse_proxies(texts: Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     return tuple(parsed.values())
 
 
+# How the note begins that lists the modules which synflow only approximates.
+APPROXIMATED = "approximated, not of degree one at |θ|: "
+
+
 class Score(NamedTuple):
     """One proxy of one network.
 
     `value` is None where scoring failed (`reason` says why) and may be infinite where only `log_value`, the natural
     logarithm of a positive value, can hold the number. `status` is "ok", "dead" (the output does not depend on the
-    input; value 0) or "failed".
+    input; value 0) or "failed". `notes` say what a reader of the number should know.
     """
 
     value: float | None
@@ -228,6 +232,13 @@ class Score(NamedTuple):
     status: str = "ok"
     reason: str | None = None
     layers: tuple[LayerScore, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def approximated(self) -> tuple[str, ...]:
+        """Modules that are not of degree one at |θ|, so that synflow is that of the real function there."""
+        listed = [note.removeprefix(APPROXIMATED) for note in self.notes if note.startswith(APPROXIMATED)]
+        return tuple(listed[0].split(", ")) if listed else ()
 
 
 def failed(reason: str) -> Score:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ssnr._errors import ScoringError, UsageError
+from ssnr._calling import needs_two
+from ssnr._errors import ScoringError, UsageError, one_line
 from ssnr._masks import counted, surviving, survivors, users_name
-from ssnr._model import Forward, Model, preserved
-from ssnr.counts import count
+from ssnr._model import Forward, Model, flatten, preserved
+from ssnr._nests import moved
+from ssnr._slots import unwrapped
+from ssnr._state import drawn, seed_everything, undisturbed
+from ssnr.counts import control
 from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
-from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
+from ssnr.proxies import APPROXIMATED, PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliencies import Loss, Signal, gradient_saliencies, synflow, weight_saliencies
+from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow, weight_saliencies
+from ssnr.saliencies.signals import followed, reaches
 from ssnr.store import Result
 
 
@@ -31,18 +37,22 @@ def score(
     forward: Forward | None = None,
     recipe: str | Recipe = "seed",
     seed: int = 0,
+    check: bool = False,
 ) -> dict[str, Score]:
     """Training-free scores of a network, which is bit-identical afterwards.
 
     Args:
         net: any module; its weights are scored as they are.
-        batch: a tensor, (inputs, targets) or a `Batch`; needed by proxies that read data.
+        batch: a tensor, (inputs, targets) or a `Batch`; needed by proxies that read data. Inputs are a tensor, a
+            tuple of several, a mapping (keyword arguments where its keys are names of the forward's arguments), or
+            whatever else the network takes as its one argument.
         proxies: `saliency/aggregate`, a bare saliency (its sum), or a plain name; see `ssnr list proxies`.
         input_shape: of one input without the batch dimension, for data-free proxies; else taken from the batch.
-        loss: (output, targets) → scalar; default mean cross-entropy, mean squared error for float targets.
+        loss: (output, targets) → scalar; the default follows from both, see `ssnr.saliencies.losses`.
         forward: (net, inputs) → output, where calling the network needs more than `net(inputs)`.
         recipe: the choices that change numbers; see `ssnr list recipes`.
         seed: of whatever the forward pass draws itself.
+        check: run two more forward passes, and note where they differ.
 
     Returns:
         Proxy text → `Score`. A network that cannot be scored gives status "failed" with the reason, never a number.
@@ -60,7 +70,7 @@ def score(
     parsed, chosen = parse_proxies(proxies), get_recipe(recipe)
     results = measure(
         net, {p.measured for p in parsed}, batch=batch, input_shape=input_shape, loss=loss, forward=forward,
-        recipe=chosen, seed=seed,
+        recipe=chosen, seed=seed, check=check,
     )  # fmt: skip
     return {proxy.text: _score(proxy, results[proxy.measured], chosen) for proxy in parsed}
 
@@ -78,7 +88,7 @@ def saliency(
 ) -> dict[str, Tensor]:
     """The saliency itself: parameter name → tensor of the parameter's shape, zeros where a layer is unused.
 
-    Arguments as in `score`.
+    Arguments as in `score`. Entries beyond float64 are infinite; `score` has the logarithm of their sum.
 
     Raises:
         UsageError: as in `score`.
@@ -88,13 +98,16 @@ def saliency(
         raise UsageError(f"{name} is a plain proxy: it has no saliency by weight")
     entry, chosen, given = SALIENCIES[name], get_recipe(recipe), batch_of(batch)
     _check_data([entry.measured], given)
-    with preserved(net):
-        torch.manual_seed(seed)
-        model = Model(net, chosen, forward)
+    given = _fitted(net, given, forward)
+    with undisturbed(), preserved(net, exposed=entry.family == "custom"):
+        seed_everything(seed)
+        model = Model(net, chosen, forward, lambda: _example(given, input_shape))
         signal = signal_of(model, entry, given, input_shape, loss)
     found: dict[str, Tensor] = {}
     for layer, tensor in signal.tensors.items():
         values = torch.zeros_like(model.scored[layer]) if tensor is None else tensor.detach()
+        if signal.exponent:
+            values = torch.ldexp(values.to(torch.float64), torch.tensor(signal.exponent, device=values.device))
         found[layer] = surviving(layer, values.abs() if entry.is_magnitude else values, model.masks)
     return found
 
@@ -116,6 +129,7 @@ def measure(
     forward: Forward | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
+    check: bool = False,
     network: str = "",
 ) -> dict[str, Result]:
     """What the store keeps of a network: for each measured saliency its moments, for each plain proxy its value.
@@ -129,47 +143,146 @@ def measure(
     if not isinstance(net, nn.Module):
         raise UsageError(f"expected a torch.nn.Module, got {type(net).__name__}: {net!r:.60}")
     _check_data(measured, given)
+    given = _fitted(net, given, forward)
     families: dict[str, list[str]] = {}
     for name in measured:
         kind = SALIENCIES[name].family if name in SALIENCIES else "plain"
         families.setdefault(name if kind in ("custom", "plain") else kind, []).append(name)
+    job = _Job(net, given, input_shape, loss, forward, recipe, seed, check)
     found: dict[str, Result] = {}
     for family, names in families.items():
         started = time.perf_counter()
-        with preserved(net):
-            torch.manual_seed(seed)
-            results = _measure_family(net, family, names, given, input_shape, loss, forward, recipe)
+        with undisturbed(), preserved(net, exposed=family not in _SHIELDED):
+            seed_everything(seed)
+            try:
+                results = _plain(job, family) if family in PLAIN else _saliencies(job, family, names)
+            except (ScoringError, RuntimeError) as error:
+                results = {name: Result("", "failed", _reason(error)) for name in names}
         seconds = (time.perf_counter() - started) / len(names)
         found |= {name: r._replace(network=network, seconds=seconds) for name, r in results.items()}
     return found
 
 
-def _measure_family(
-    net: nn.Module, family: str, names: list[str], batch: Batch | None, input_shape: tuple[int, ...] | None,
-    loss: Loss | None, forward: Forward | None, recipe: Recipe,
-) -> dict[str, Result]:  # fmt: skip
-    """One family's passes; a reason instead of moments where the network cannot be scored."""
-    try:
-        if family in PLAIN:
-            return {family: _plain(net, family, batch, input_shape, forward, recipe)}
-        model = Model(net, recipe, forward)
-        signals = _family(model, family, set(names), batch, input_shape, loss)
-    except ScoringError as error:
-        return {name: Result("", "failed", str(error)) for name in names}
-    numel = counted(model.scored, model.masks)
+# Families that never let a network run on its own tensors: `Model.call` hands it others.
+_SHIELDED = ("weights", "synflow", "gradient")
+
+
+class _Job(NamedTuple):
+    """One network and everything that its families of proxies share."""
+
+    net: nn.Module
+    batch: Batch | None
+    input_shape: tuple[int, ...] | None
+    loss: Loss | None
+    forward: Forward | None
+    recipe: Recipe
+    seed: int
+    check: bool
+
+    def model(self) -> Model:
+        return Model(self.net, self.recipe, self.forward, lambda: _example(self.batch, self.input_shape))
+
+
+def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
+    """One family, in float32 where the network calls what only exists in lower precision than the recipe's."""
+    found = _saliencies_once(job, family, names, ())
+    lower = replace(job.recipe, dtype="float32", synflow_dtype="float32")
+    lacking = [name for name in names if (reason := found[name].reason) and _lacks_double(reason)]
+    if not lacking or lower == job.recipe:
+        return found
+    seed_everything(job.seed)
+    again = _saliencies_once(job._replace(recipe=lower), family, lacking, (f"in float32: {found[lacking[0]].reason}",))
+    return found | {name: result for name, result in again.items() if result.status != "failed"}
+
+
+def _lacks_double(reason: str) -> bool:
+    return " raised " in reason and any(word in reason for word in ("Double", "float64", "torch.float64"))
+
+
+def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str, ...]) -> dict[str, Result]:
+    model = job.model()
+    model.notes.update(dict.fromkeys(notes))
     found: dict[str, Result] = {}
+    if "fisher" in names and model.scripted:
+        reason = "fisher reads what each layer puts out, which TorchScript does not show"
+        found["fisher"] = Result("", "failed", reason)
+        names = [name for name in names if name != "fisher"]
+    before = drawn()
+
+    def inputs() -> Any:
+        return _example(job.batch if family == "gradient" else None, job.input_shape, job.batch)
+
+    try:
+        signals = _family(model, family, set(names), job.batch, job.input_shape, job.loss) if names else {}
+    except (ScoringError, RuntimeError) as error:  # RuntimeError: what torch raises in backward passes
+        return found | {name: Result("", "failed", _blamed(model, inputs(), _reason(error))) for name in names}
+    after = drawn()
+    if sources := [source for source in before if before[source] != after.get(source)]:
+        model.notes[f"the forward pass draws random numbers ({', '.join(sources)}): seeded with {job.seed}"] = None
+    if job.check and family in ("synflow", "gradient") and not model.repeats(inputs(), job.seed):
+        model.notes["nondeterministic: two forward passes on the same input with the same seed differ"] = None
+    numel = counted(model.scored, model.masks)
     for name in names:
         signal = signals[name]
         try:
             moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
         except ScoringError as error:
-            found[name] = Result("", "failed", str(error))
+            found[name] = Result("", "failed", _blamed(model, inputs(), str(error)))
             continue
-        dead = "the output does not depend on the input" if signal.dead else None
-        if dead is None and moments.dead.all():
+        notes, dead = tuple(model.notes), None
+        if signal.approximated:
+            notes = (*notes, APPROXIMATED + ", ".join(signal.approximated))
+        if signal.dead:
+            dead = "the output does not depend on the input"
+            if _cut_off(model, inputs()):
+                if moments.unused.all():
+                    found[name] = Result("", "failed", DETACHED)
+                    continue
+                notes, dead = (*notes, CUT), None
+        if moments.dead.all() and dead is None:
             dead = "no weight has any saliency"
-        found[name] = Result("", "dead" if dead else "ok", dead, moments)
+        found[name] = Result("", "dead" if dead else "ok", dead, moments, notes=notes)
     return found
+
+
+DETACHED = "the output is detached from every weight (detach or no_grad in the forward): nothing to differentiate"
+CUT = "no gradient reaches the input (detach or no_grad on the way): layers before that point have no saliency"
+
+
+def _cut_off(model: Model, inputs: Any) -> bool:
+    """Whether the output changes with the input although autograd sees no path between them."""
+    copies, sources = followed(moved(inputs, model.device, torch.float64))
+    with torch.enable_grad():
+        outputs = flatten(model.call(model.weights(torch.float64), copies))
+    return not any(reaches(out, sources) for out in outputs) and model.reads(inputs)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ScoringError) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def _blamed(model: Model, inputs: Any, reason: str) -> str:
+    """A reason, and where NaN or infinity comes from if that is what it is about."""
+    if "not finite" not in reason and "the loss is" not in reason:
+        return reason
+    where = model.blame(inputs)
+    return f"{reason}: {where}" if where else reason
+
+
+def _example(batch: Batch | None, input_shape: tuple[int, ...] | None, other: Batch | None = None) -> Any:
+    """What the network can be called with: the batch's inputs, else ones."""
+    if batch is not None:
+        return batch.inputs
+    return ones_like(None if other is None else other.inputs, input_shape)
+
+
+def _fitted(net: nn.Module, batch: Batch | None, forward: Forward | None) -> Batch | None:
+    """(x, y) of a network that cannot be called without both: two inputs and no targets."""
+    if batch is None or forward is not None or not isinstance(batch.inputs, Tensor):
+        return batch
+    if batch.targets is None or not isinstance(net, nn.Module) or not needs_two(unwrapped(net)):
+        return batch
+    return replace(batch, inputs=(batch.inputs, batch.targets), targets=None)
 
 
 def _family(
@@ -193,18 +306,16 @@ def _family(
     return {name: Signal({layer: tensors.get(layer) for layer in model.scored})}
 
 
-def _plain(
-    net: nn.Module, name: str, batch: Batch | None, input_shape: tuple[int, ...] | None, forward: Forward | None,
-    recipe: Recipe,
-) -> Result:  # fmt: skip
+def _plain(job: _Job, name: str) -> dict[str, Result]:
     entry = PLAIN[name]
     if entry.function is None:
-        inputs = None if batch is None else batch.inputs
-        return Result("", "ok", value=float(getattr(count(net, input_shape, inputs, forward, recipe), name)))
-    value = float(_guarded(entry.function, net, batch))
+        inputs = None if job.batch is None else job.batch.inputs
+        number, notes = control(name, job.net, job.input_shape, inputs, job.forward, job.recipe)
+        return {name: Result("", "ok", value=float(number), notes=notes)}
+    value = float(_guarded(entry.function, job.net, job.batch))
     if value != value or abs(value) == float("inf"):
-        return Result("", "failed", f"{name} is {value}")
-    return Result("", "ok", value=value)
+        return {name: Result("", "failed", f"{name} is {value}")}
+    return {name: Result("", "ok", value=value)}
 
 
 def _guarded(function: Any, net: nn.Module, batch: Batch | None) -> Any:
@@ -219,8 +330,8 @@ def _score(proxy: Proxy, result: Result, recipe: Recipe) -> Score:
     if result.status == "failed":
         return failed(result.reason or "unknown")
     if result.moments is None:
-        return Score(result.value, None, result.status, result.reason)
-    return evaluate(proxy, result.moments, recipe, result.status, result.reason)
+        return Score(result.value, None, result.status, result.reason, notes=result.notes)
+    return evaluate(proxy, result.moments, recipe, result.status, result.reason)._replace(notes=result.notes)
 
 
 def _check_data(measured: Collection[str], batch: Batch | None) -> None:

@@ -59,6 +59,7 @@ class Result(NamedTuple):
     moments: Moments | None = None
     value: float | None = None
     seconds: float | None = None
+    notes: tuple[str, ...] = ()  # not stored: they say what holds for every network of a space
 
 
 class Architecture(NamedTuple):

@@ -1,23 +1,28 @@
-"""What users point at, in text → a network: `space:ARCH`, `pkg.mod:factory`, `file.py:factory`."""
+"""What users point at, in text → a network: `space:ARCH`, `timm:NAME`, `pkg.mod:factory`, `file.py:factory`."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ssnr._errors import ScoringError, UsageError
+from ssnr import _libraries
+from ssnr._calling import call
+from ssnr._errors import ScoringError, UsageError, one_line
 from ssnr._model import flatten, preserved
+from ssnr._nests import moved
 from ssnr._registry import unknown
+from ssnr.data import Batch, batch_of
 from ssnr.spaces import SPACES, get_space
 
-_FORMS = "expected SPACE:ARCH, pkg.mod:factory or file.py:factory"
+_FORMS = "expected SPACE:ARCH, pkg.mod:factory or file.py:factory; or timm:NAME, torchvision:NAME, hf:NAME"
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class Target:
         net: the network, initialised from the seed.
         input_shape: of one input, None where only the user knows.
         classes: number of classes its labels have, None where unknown.
+        inputs: (size, seed) → inputs, where it takes more than one tensor of random numbers.
     """
 
     text: str
     net: nn.Module
     input_shape: tuple[int, ...] | None
     classes: int | None
+    inputs: Callable[[int, int], Any] | None = None
 
 
 def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
@@ -51,31 +58,57 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
         space = get_space(where)
         net = space.build(space.parse(what), seed=seed, variant=variant)
         return Target(text, net, space.input_shape, space.num_classes)
+    torch.manual_seed(seed)
+    if where in _libraries.LIBRARIES:
+        return Target(text, *_libraries.build(where, what))
     made = _load(where, what)
     torch.manual_seed(seed)
     if not isinstance(made, nn.Module) and callable(made):
         try:
             made = made()
         except Exception as error:
-            raise ScoringError(f"target {text!r}: calling {what}() raised {type(error).__name__}: {error}") from error
+            raise ScoringError(
+                f"target {text!r}: calling {what}() raised {type(error).__name__}: {one_line(error)}"
+            ) from error
     if not isinstance(made, nn.Module):
         raise UsageError(
             f"target {text!r}: {what} is a {type(made).__name__}, expected a Module or a function that makes one"
         )
-    shape = getattr(made, "input_shape", None)
-    return Target(text, made, tuple(shape) if shape is not None else None, None)
+    shape, example = getattr(made, "input_shape", None), getattr(made, "example_input_array", None)
+    inputs = None if example is None or shape is not None else lambda size, seed: example
+    return Target(text, made, tuple(shape) if shape is not None else None, None, inputs)
+
+
+def batch_for(target: Target, size: int, *, labels: bool, seed: int = 0) -> Batch:
+    """Inputs as a target with `inputs` takes them, with labels drawn from the seed where its output has classes."""
+    assert target.inputs is not None
+    inputs, targets = target.inputs(size, seed), None
+    if labels:
+        logits = _first_output(target.net, target.inputs(size, seed))
+        if logits is not None and logits.dim() in (2, 3):
+            draw = torch.Generator().manual_seed(seed)
+            targets = torch.randint(logits.shape[-1], logits.shape[:-1], generator=draw)
+    given = batch_of((inputs, targets))
+    assert given is not None
+    return given
 
 
 def outputs_for_labels(net: nn.Module, input_shape: tuple[int, ...]) -> int | None:
     """How many classes labels can have: the width of the first output (N, classes), None where there is no such one."""
+    first = _first_output(net, torch.ones((1, *input_shape)))
+    return first.shape[1] if first is not None and first.dim() == 2 and first.shape[1] > 1 else None
+
+
+def _first_output(net: nn.Module, inputs: Any) -> Tensor | None:
     try:
         with preserved(net), torch.no_grad():
             like = next(net.parameters(), torch.zeros(()))
-            (first, *_) = flatten(net.eval()(torch.ones((1, *input_shape), dtype=like.dtype, device=like.device)))
+            output = call(net.eval(), moved(inputs, like.device, like.dtype))
+            logits = output.get("logits") if isinstance(output, Mapping) else None
+            return logits if isinstance(logits, Tensor) else flatten(output)[0]
     except Exception:
         # The scoring itself will say what is wrong with the network; this only looks.
         return None
-    return first.shape[1] if first.dim() == 2 and first.shape[1] > 1 else None
 
 
 def _load(where: str, what: str) -> Any:

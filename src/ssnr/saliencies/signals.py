@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssnr._model import Model
+from ssnr._nests import mapped as mapped
+from ssnr._nests import moved as moved
 from ssnr.linearize import reaches as reaches
 
 Named = dict[str, Tensor | None]  # None: no gradient reached the layer, it is unused
 Loss = Callable[[Any, Any], Tensor]
+
+_DROPS = (nn.RNNBase, nn.MultiheadAttention)
+_DROPPING = ("DropPath", "StochasticDepth", "DropBlock", "DropBlock2d", "DropBlock3d", "DropConnect", "PatchDropout")
 
 
 class Signal(NamedTuple):
@@ -49,7 +54,12 @@ def share_of_norm(values: Tensor) -> Tensor:
 def products(theta: list[Tensor], gradients: list[Tensor | None]) -> list[Tensor | None]:
     """θ ⊙ g of each weight, None where no gradient came."""
     with torch.no_grad():
-        return [None if g is None else t.detach() * g for t, g in zip(theta, gradients, strict=True)]
+        return [None if g is None else t.detach() * dense(g) for t, g in zip(theta, gradients, strict=True)]
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """A gradient with an entry for every weight."""
+    return gradient.to_dense() if gradient.layout is not torch.strided else gradient
 
 
 def spread(model: Model, tensors: Named) -> Named:
@@ -61,38 +71,28 @@ def spread(model: Model, tensors: Named) -> Named:
 
 
 def set_mode(model: Model, mode: str) -> None:
-    """Put the network in a recipe's mode; `preserved` puts it back."""
+    """Put the network in a recipe's mode; `preserved` puts it back.
+
+    With dropout off, modules that do nothing else in train mode but drop (stochastic depth, the dropout inside of
+    recurrent layers and attention) stay in eval.
+    """
     if mode != "caller":
         model.net.train(mode == "train")
+    if model.recipe.dropout == "off":
+        for module in model.net.modules():
+            if module.training and (isinstance(module, _DROPS) or type(module).__name__.endswith(_DROPPING)):
+                module.training = False
 
 
 def followed(inputs: Any) -> tuple[Any, list[Tensor]]:
     """The inputs as copies of leaves, and the leaves: a copy may be changed in place, a leaf can be looked for."""
     sources: list[Tensor] = []
 
-    def copy(value: Any) -> Any:
+    def copied(value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():
             sources.append(value.detach().requires_grad_())
             return sources[-1].clone()
-        return mapped(copy, value)
+        return value.clone() if isinstance(value, Tensor) else mapped(copied, value)
 
     with torch.enable_grad():
-        return copy(inputs), sources
-
-
-def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """A nest of tuples, lists and mappings with `function` applied to its entries; anything else as it is."""
-    if isinstance(value, Mapping):
-        return {key: function(item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(function, value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(function, value))
-    return value
-
-
-def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Tensors of a nest on the device, floating ones in `dtype`."""
-    if isinstance(value, Tensor):
-        return value.to(device, dtype if value.is_floating_point() else None)
-    return mapped(lambda item: moved(item, device, dtype), value)
+        return copied(inputs), sources
