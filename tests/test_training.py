@@ -116,12 +116,12 @@ def test_masks_hold_in_training(images):
 @pytest.mark.parametrize(
     ("other", "settings", "message"),
     [
-        (small(1), QUICK, "is of another network or other first weights: name another file, or remove it"),
-        (small(0, width=5), QUICK, "is of another network or other first weights: name another file, or remove it"),
+        (small(1), QUICK, "another network or other first weights: name another file, or remove it"),
+        (small(0, width=5), QUICK, "another network or other first weights: name another file, or remove it"),
         (
             small(),
             Settings(epochs=4, batch_size=16, lr=0.02),
-            "is of epochs 3 instead of 4: name another file, or remove it",
+            "epochs 3 instead of 4",
         ),
     ],
 )
