@@ -103,7 +103,7 @@ def _flops_of(model: Model, inputs: Any) -> int:
     counter, biases = FlopCounterMode(display=False), _BiasAdds()
     gates = _RecurrentGates(model.net, counter)
     as_products = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-    with torch.enable_grad(), as_products, counter, biases, gates:
+    with torch.no_grad(), as_products, counter, biases, gates:
         model.call(weights, moved(inputs, model.device, torch.float32))
     return int(counter.get_total_flops()) // 2 + biases.total + gates.total
 
