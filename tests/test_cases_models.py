@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 import ssnr
 from networks import golden, golden_batch
@@ -287,3 +288,41 @@ def test_what_a_user_runs_around_the_scoring_still_sees_it():
     with Count():
         assert layerwise(golden(), golden_batch()) == pytest.approx(LAYERWISE)
     assert Count.seen > 0
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_blocks_run_on_the_weights_they_are_scored_with(reentrant):
+    """Checkpointing runs a block again in the backward pass, when the network has its own weights back."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = golden()
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = checkpoint(lambda y: torch.relu(self.body[0](y)), x, use_reentrant=reentrant)
+            out: Tensor = self.body[2](hidden)
+            return out
+
+    scores = ssnr.score(Checkpointed(), golden_batch(), ["synflow/layerwise_ssnr", "grasp"])
+    assert [s.value for s in scores.values()] == pytest.approx([LAYERWISE, -2.02208094887])
+
+
+def test_a_network_that_differentiates_inside_of_its_forward():
+    """Forces are gradients of energies: the forward needs autograd itself, also where only its output is looked at."""
+
+    class Forces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = golden()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.detach().requires_grad_()
+            energy = self.body(x).square().sum()
+            return torch.autograd.grad(energy, x, create_graph=True)[0]
+
+    net, (x, _) = Forces(), golden_batch()
+    found = ssnr.saliency(net, "snip", (x, torch.zeros(2, 2)))
+    net.double()(x.double()).square().mean().backward()
+    for name, p in net.named_parameters():
+        assert torch.allclose(found[name], (p * p.grad).abs(), rtol=1e-12), name

@@ -113,3 +113,13 @@ def test_a_folder_of_images_has_one_class_a_subfolder(tmp_path):
     assert bright.tolist() == (batch.targets == 1).tolist()
     with pytest.raises(UsageError, match=r"folder .*: 6 images in subfolders \(one a class\), 7 needed"):
         data.load(f"folder:{tmp_path}", (3, 8, 8), 2, size=7)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_nested_and_sparse_inputs_have_fingerprints_of_what_they_hold():
+    parts = [torch.ones(3, 2), torch.zeros(2, 2)]
+    one, same, other = (data.batch_of((torch.nested.nested_tensor(p), None)) for p in (parts, parts, parts[::-1]))
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert (
+        data.batch_of(torch.eye(2).to_sparse()).fingerprint != data.batch_of(torch.ones(2, 2).to_sparse()).fingerprint
+    )

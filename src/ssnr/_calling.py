@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from ssnr._errors import ScoringError, one_line
@@ -78,6 +79,33 @@ def _takes(net: nn.Module) -> _Takes:
 def as_written() -> AbstractContextManager[Any]:
     """Run compiled code as it was written: compiled, it has no second derivative and hides its layers."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+class _Kept:
+    """In place of checkpointing's own function: what it would run again later, run once."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+@contextmanager
+def kept_checkpoints() -> Iterator[None]:
+    """Checkpointed blocks are kept in here: in the backward pass, the weights they would run on are no longer there."""
+    module: Any = torch.utils.checkpoint
+    names = {"CheckpointFunction": _Kept, "_checkpoint_without_reentrant_generator": _no_generator}
+    own = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    for name in own:
+        setattr(module, name, names[name])
+    try:
+        yield
+    finally:
+        for name, value in own.items():
+            setattr(module, name, value)
+
+
+def _no_generator(*_: Any, **__: Any) -> Iterator[None]:
+    yield
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssnr import _masks
 from ssnr._calling import Forward as Forward
-from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite
+from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, kept_checkpoints
 from ssnr._calling import outputs_of as outputs_of
 from ssnr._errors import ScoringError, UsageError
 from ssnr._nests import each, ignored, nudged
@@ -135,7 +135,7 @@ class Model:
         for name in self.scored:
             if name in weights and not bool(torch.isfinite(weights[name]).all()):
                 return f"the weight {name!r} holds NaN or infinity"
-        with torch.no_grad(), self.swapped(weights):
+        with torch.enable_grad(), self.swapped(weights):
             return first_not_finite(self.net, lambda: self._run(self._here(inputs)))
 
     def repeats(self, inputs: Any, seed: int) -> bool:
@@ -150,7 +150,7 @@ class Model:
         found = []
         for inputs in (one, other):
             seed_everything(seed)
-            with torch.no_grad():
+            with torch.enable_grad():  # a network may need gradients to compute what it puts out
                 found.append(flatten(self.call(self.weights(torch.float64), self._here(inputs))))
         return len(found[0]) == len(found[1]) and all(map(same_bits, *found))
 
@@ -168,7 +168,7 @@ class Model:
         """Give lazy modules their shapes, by a forward pass on the inputs; `preserved` makes them lazy again."""
         self.net.eval()
         try:
-            with torch.no_grad(), as_written():
+            with torch.enable_grad(), as_written():
                 self._run(inputs)
         except Exception as error:
             raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
@@ -182,6 +182,7 @@ class Model:
         """`weights` where the modules keep theirs; what `torch.func.functional_call` does, with the slots known."""
         with ExitStack() as stack:
             stack.enter_context(as_written())
+            stack.enter_context(kept_checkpoints())
             stack.enter_context(dense_gradients(self._embeddings))
             if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))

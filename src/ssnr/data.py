@@ -54,7 +54,7 @@ def batch_of(batch: Any) -> Batch | None:
         return batch
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and not hasattr(batch, "_fields")
     inputs, targets = (with_tensors(part) for part in (batch if pair else (batch, None)))
-    first = next((leaf for leaf in leaves(inputs) if isinstance(leaf, Tensor)), None)
+    first = next((leaf for leaf in leaves(inputs) if isinstance(leaf, Tensor) and not leaf.is_nested), None)
     if first is not None:
         if (first.dim() == 0 and first is inputs) or 0 in first.shape[:1]:
             raise UsageError(f"the batch is empty: inputs have shape {tuple(first.shape)}")
@@ -231,8 +231,11 @@ def load(source: str | None, shape: tuple[int, ...], classes: int | None, *, siz
 def _fingerprint(prefix: str, inputs: Any, targets: Any) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for tensor in (*_tensors(inputs), *_tensors(targets)):
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        whole = tensor.detach().to_dense() if tensor.layout is not torch.strided else tensor.detach()
+        shape = [tuple(part.shape) for part in whole.unbind()] if whole.is_nested else tuple(whole.shape)
+        flat = torch.cat([part.reshape(-1) for part in whole.unbind()]) if whole.is_nested else whole.reshape(-1)
+        digest.update(f"{tensor.dtype}{shape}".encode())
+        digest.update(flat.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return f"{prefix}:{digest.hexdigest()}"
 
 
