@@ -220,8 +220,19 @@ STEPS = {
     "1×1": layouts.Conv("", 4, 6, 1),
     "3×3, stride 2": layouts.Conv("", 4, 6, 3, 2),
     "1×1, stride 2": layouts.Conv("", 4, 6, 1, 2),
+    "depthwise 3×3": layouts.Depthwise("", 4, 3),
+    "depthwise 5×5": layouts.Depthwise("", 4, 5),
+    "depthwise 3×3, stride 2": layouts.Depthwise("", 4, 3, 2),
+    "depthwise 5×5, stride 2": layouts.Depthwise("", 4, 5, 2),
+    "depthwise 3×3, dilated": layouts.Depthwise("", 4, 3, 1, 2),
+    "depthwise 5×5, dilated": layouts.Depthwise("", 4, 5, 1, 2),
+    "depthwise 3×3, stride 2, dilated": layouts.Depthwise("", 4, 3, 2, 2),
+    "depthwise 5×5, stride 2, dilated": layouts.Depthwise("", 4, 5, 2, 2),
     "average of 3×3": layouts.AveragePool(3),
-    "average of 2×2": layouts.AveragePool(2),
+    "average of 3×3, stride 2": layouts.AveragePool(3, 2),
+    "average of 2×2": layouts.AveragePool(2, 2),
+    "largest of 3×3": layouts.MaxPool(),
+    "largest of 3×3, stride 2": layouts.MaxPool(2),
     "halves": layouts.Halves(layouts.Conv("", 4, 3, 1), layouts.Conv("", 4, 2, 1)),
 }
 
@@ -233,7 +244,7 @@ def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, sample
     generator = torch.Generator().manual_seed(0)
     random = partial(torch.rand, generator=generator, dtype=torch.float64)
     convs = layouts.convs((spec,))
-    shapes = [(conv.channels_out, conv.channels_in, conv.kernel, conv.kernel) for conv in convs]
+    shapes = [layouts.weight_shape(conv) for conv in convs]
     layers = [steps.Layer(random(shape), slot, torch.float64) for slot, shape in enumerate(shapes)]
     (step,) = steps.build((spec,), layers, (8, 6, 4), torch.float64)
     x = random(8, 6, samples, 4)
@@ -241,7 +252,7 @@ def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, sample
     assert tuple(y.shape) == (*layouts.shape_after((spec,), (8, 6, 4))[:2], samples, y.shape[3])
     g = random(y.shape)
     product = (y * g).sum((0, 1, 3))
-    assert torch.allclose((x * step.backward(g)).sum((0, 1, 3)), product, rtol=1e-12)
+    assert torch.allclose((x * step.backward(x, g)).sum((0, 1, 3)), product, rtol=1e-12)
     for shared in (x, x[:, :, :1]):
         totals = torch.zeros(samples, dtype=torch.float64)
         for _, part, saliencies in step.saliencies(shared, g):

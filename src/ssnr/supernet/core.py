@@ -19,9 +19,10 @@ from ssnr.spaces.cells import Draw, fill
 from ssnr.store import Result
 from ssnr.supernet import layouts, steps
 from ssnr.supernet.batch import Batch, Steps, Table, group
-from ssnr.supernet.layouts import ZERO, Choice, Layout
-from ssnr.supernet.steps import Head, Layer, Step
-from ssnr.supernet.survey import Survey, survey
+from ssnr.supernet.layer import Layer, Step
+from ssnr.supernet.layouts import ZERO, Choice, Layout, Use
+from ssnr.supernet.steps import Head
+from ssnr.supernet.survey import Survey, Surveyor
 
 _DEAD = "the output does not depend on the input"
 
@@ -32,7 +33,7 @@ class Place(NamedTuple):
     name: str
     slot: int
     block: int
-    edge: int | None  # in a block that is not shared
+    target: int  # the node of the block that it leads to
     numel: int
 
 
@@ -63,7 +64,10 @@ class Supernet:
         self.space, self.seed, self.dtype = get_space(space), seed, dtype
         self._layout = layouts.layout_of(self.space)
         self._steps: list[Steps] = []
-        self._places: list[dict[tuple[int, str], list[Place]]] = []
+        self._shapes = layouts.shapes(self._layout)
+        self._slots: list[dict[Use, list[int]]] = []
+        self._places: dict[tuple[int, int, Use], list[Place]] = {}
+        self._survey = Surveyor(self._layout.blocks)
         self._build()
         self.batch_size = layouts.batch_size(self._layout, dtype.itemsize)
         # glibc gives large freed blocks back to the system, and gets the next ones page by page, until it has seen a
@@ -83,13 +87,11 @@ class Supernet:
         found: dict[str, Result] = {}
         same: dict[Choice, dict[str, Survey]] = {}  # those that differ only in operations that carry nothing
         for arch in dict.fromkeys(parsed):
-            choice = self._layout.choice(arch)
-            seen = survey(self._layout.blocks, choice)
+            seen = self._survey(self._layout.choice(arch))
             if seen.dead:
                 found[arch] = Result(arch, "dead", _DEAD, self._moments(arch, seen, None, 0), None, 0.0)
-                continue
-            live = tuple(op if on else ZERO for op, on in zip(choice, seen.live, strict=True))
-            same.setdefault(live, {})[arch] = seen
+            else:
+                same.setdefault(seen.live, {})[arch] = seen
         # Neighbours in this order share most of their operations: fewer, larger groups in a batch.
         order = sorted(same)
         for start in range(0, len(order), self.batch_size):
@@ -119,44 +121,52 @@ class Supernet:
     # --- building -------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        """Steps and places of every operation."""
+        """Steps of every operation, and the slots of its weights."""
         weights = enumerate(_draw(self._layout, self.seed, self.space.name))
-        shape = self._layout.image
-        for k, block in enumerate(self._layout.blocks):
-            shapes = [shape] * block.nodes
-            made: dict[tuple[int, str], list[Step]] = {}
-            places: dict[tuple[int, str], list[Place]] = {}
+        for block, shapes in zip(self._layout.blocks, self._shapes, strict=True):
+            made: dict[Use, list[Step]] = {}
+            slots: dict[Use, list[int]] = {}
             for e, edge in enumerate(block.edges):
                 for name, operation in edge.candidates.items():
-                    layers, places[e, name] = [], []
-                    for conv, (slot, weight) in zip(layouts.convs(operation), weights, strict=False):
-                        layers.append(Layer(weight, slot, self.dtype))
-                        full = ".".join(filter(None, (block.prefix, edge.module, conv.name, "weight")))
-                        places[e, name].append(Place(full, slot, k, None if block.shared else e, weight.numel()))
+                    drawn = (next(weights) for _ in layouts.convs(operation))
+                    layers = [Layer(weight, slot, self.dtype) for slot, weight in drawn]
+                    slots[e, name] = [layer.slot for layer in layers]
                     made[e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
-                    shapes[edge.target] = layouts.shape_after(operation, shapes[edge.source])
             self._steps.append(made)
-            self._places.append(places)
-            shape = shapes[-1]
+            self._slots.append(slots)
         head, (slot, weight) = self._layout.head, next(weights)
         self._head = Head(head, Layer(weight[:, :, None, None], slot, self.dtype))
-        self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), None, weight.numel())
+        self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), 0, weight.numel())
 
     def _layers(self, choice: Choice) -> Iterator[Place]:
         """The layers of an architecture in the order of its standalone network's parameters."""
-        for block, places in zip(self._layout.blocks, self._places, strict=True):
-            for e, edge in enumerate(block.edges):
-                operation = next(iter(edge.candidates)) if block.shared else choice[e]
-                if operation != ZERO:
-                    yield from places[e, operation]
+        for k, block in enumerate(self._layout.blocks):
+            uses = layouts.every_edge(block) if block.kind is None else choice[block.kind]
+            for position, use in enumerate(uses):
+                if use[1] != ZERO:
+                    yield from self._placed(k, position, use)
         yield self._head_place
+
+    def _placed(self, k: int, position: int, use: Use) -> list[Place]:
+        """The layers of one operation of a block, which has that position in the architecture's choice."""
+        key = k, position, use
+        if key not in self._places:
+            block, (e, name) = self._layout.blocks[k], use
+            places = []
+            for conv, slot in zip(layouts.convs(block.edges[e].candidates[name]), self._slots[k][use], strict=True):
+                full = ".".join(filter(None, (block.prefix, block.modules[position], conv.name, "weight")))
+                places.append(Place(full, slot, k, block.edges[e].target, prod(layouts.weight_shape(conv))))
+            self._places[key] = places
+        return self._places[key]
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
     def _pass(self, live: Sequence[Choice]) -> Table:
         """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
         with torch.inference_mode():
-            batch = Batch(self._layout.blocks, self._steps, group(live), self._head_place.slot + 1, len(live))
+            batch = Batch(
+                self._layout.blocks, self._steps, self._shapes, group(live), self._head_place.slot + 1, len(live)
+            )
             height, width, channels = self._layout.image
             x, exponent = batch.forward(torch.ones(height, width, 1, channels, dtype=self.dtype))
             table = batch.backward(self._head.backward(x))
@@ -179,9 +189,8 @@ class Supernet:
             total, square = np.ldexp(total, -scale), np.ldexp(square, -2 * scale)
             exponent = np.where(peak > 0, table.exponent[blocks, sample] + scale, 0)
         m2 = np.maximum(square - total * total / numel, 0.0)
-        arrived = (*seen.arrived, True)
-        used = (arrived[p.block] and (p.edge is None or seen.reached[p.edge]) for p in places)
-        unused = ~np.fromiter(used, np.bool_, count)
+        reached = (*seen.reached, {0})  # the head always
+        unused = ~np.fromiter((place.target in reached[place.block] for place in places), np.bool_, count)
         precision = "float64" if self.dtype == torch.float64 else "float32"
         names = tuple(place.name for place in places)
         return Moments(names, numel, exponent, total, m2, total, m2, peak, unused, precision)
@@ -195,8 +204,8 @@ def _draw(layout: Layout, seed: int, space: str) -> Iterator[Tensor]:
     draws: list[tuple[tuple[int, ...], float, bool]] = []
     operations = (op for block in layout.blocks for edge in block.edges for op in edge.candidates.values())
     for conv in (conv for operation in operations for conv in layouts.convs(operation)):
-        fan_in, fan_out = (channels * conv.kernel**2 for channels in (conv.channels_in, conv.channels_out))
-        sizes = (conv.channels_out, conv.channels_in, conv.kernel, conv.kernel)
+        sizes = layouts.weight_shape(conv)
+        fan_in, fan_out = prod(sizes[1:]), sizes[0] * prod(sizes[2:])
         draws.append((sizes, (2.0 / fan_out) ** 0.5 if layout.fan_out else fan_in**-0.5, layout.fan_out))
     head = layout.head
     features = head.repeats * head.channels
