@@ -150,10 +150,7 @@ class Batch:
             values, inner, parts = self._values.pop(), self._inner.pop(), arriving.pop()
             if not parts:  # no architecture of the batch uses what the block puts out
                 continue
-            tensors, exponents = _aligned(parts)
-            gradient = tensors[0]
-            for tensor in tensors[1:]:
-                gradient = gradient.add_(tensor)
+            gradient, exponents = _summed(parts)
             exponents = exponents + _normalise(gradient)
             self._exponents[k] += exponents
             for node, below in enumerate(self._block_backward(k, gradient, values, inner)):
@@ -222,18 +219,40 @@ def _last_uses(blocks: Sequence[Block]) -> list[list[int]]:
 
 def _aligned(parts: Sequence[Part]) -> tuple[list[Tensor], Exponents]:
     """The parts' tensors in units of the largest of their exponents, and that one; a single one as it is."""
+    exponents = _largest(parts)
+    tensors = []
+    for tensor, own in parts:
+        scale = _scale(own - exponents, tensor)
+        tensors.append(tensor if scale is None else tensor * scale)
+    return tensors, exponents
+
+
+def _summed(parts: Sequence[Part]) -> tuple[Tensor, Exponents]:
+    """The sum of the parts, in place of the first, in units of the largest of their exponents."""
+    exponents = _largest(parts)
+    total = parts[0].tensor
+    if (scale := _scale(parts[0].exponents - exponents, total)) is not None:
+        total.mul_(scale)
+    for tensor, own in parts[1:]:
+        scale = _scale(own - exponents, tensor)
+        total = total.add_(tensor) if scale is None else total.addcmul_(tensor, scale)
+    return total, exponents
+
+
+def _largest(parts: Sequence[Part]) -> Exponents:
     exponents = parts[0].exponents
     for part in parts[1:]:
         exponents = np.maximum(exponents, part.exponents)
-    tensors = []
-    for tensor, own in parts:
-        shift = np.maximum(own - exponents, -2000)[: max(tensor.shape[2], len(exponents))]
-        if shift.any():
-            # One sample that stands for all stays one where all are scaled alike.
-            shift = shift[:1] if (shift == shift[0]).all() and tensor.shape[2] == 1 else shift
-            tensor = tensor * torch.from_numpy(np.ldexp(1.0, shift)).to(tensor.dtype)[:, None]
-        tensors.append(tensor)
-    return tensors, exponents
+    return exponents
+
+
+def _scale(shift: Exponents, tensor: Tensor) -> Tensor | None:
+    """2**shift, (samples, 1), for a tensor (H, W, samples, C); None where it would change nothing."""
+    if not shift.any():
+        return None
+    if tensor.shape[2] == 1 and (shift == shift[0]).all():
+        shift = shift[:1]  # one sample that stands for all stays one
+    return torch.from_numpy(np.ldexp(1.0, np.maximum(shift, -2000))).to(tensor.dtype)[:, None]
 
 
 def _joined(values: list[Tensor]) -> Tensor:

@@ -71,22 +71,21 @@ class Depthwise:
         kernel, padding = self.spec.kernel, self.spec.kernel // 2
         if kernel <= _WIDEST:
             return self._backward(as_image(x), g, g.new_empty((g[0, 0].numel(), 1, kernel, kernel)), 1)
-        width, found = x.shape[1], []
+        # Padded by hand: with padding of its own the wider one takes a hundred times as long on small images.
         weight = g.new_empty((g[0, 0].numel(), 1, kernel, _WIDEST))
-        padded = F.pad(x, (0, 0, 0, 0, padding, padding))
+        padded = F.pad(x, (0, 0, 0, 0, *(padding,) * 4))
+        width, found = x.shape[1] + _WIDEST - 1, []
         for start in range(0, kernel, _WIDEST):
             first = min(start, kernel - _WIDEST)
-            piece = padded[:, first : first + width + _WIDEST - 1]
-            found.append(self._backward(as_image(piece), g, weight, 1, (padding, 0))[..., start - first :])
+            piece = as_image(padded[:, first : first + width])
+            found.append(self._backward(piece, g, weight, 1, padding=0)[..., start - first :])
         return torch.cat(found, dim=3)
 
-    def _backward(
-        self, image: Tensor, g: Tensor, weight: Tensor, which: int, padding: tuple[int, int] | None = None
-    ) -> Tensor:
+    def _backward(self, image: Tensor, g: Tensor, weight: Tensor, which: int, padding: int | None = None) -> Tensor:
         """The gradient of a convolution by its image (0) or its weight (1), of which then only the shape is read."""
-        padded = list(padding or (self.spec.kernel // 2,) * 2)
+        padding = self.spec.kernel // 2 if padding is None else padding
         gradient: Tensor = torch.ops.aten.convolution_backward(
-            as_image(g), image, weight, None, [self._stride] * 2, padded, [1, 1], False, [0, 0], len(weight),
+            as_image(g), image, weight, None, [self._stride] * 2, [padding] * 2, [1, 1], False, [0, 0], len(weight),
             [which == 0, which == 1, False],
         )[which]  # fmt: skip
         return gradient

@@ -65,6 +65,8 @@ class Conv:
     def _shifted(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolution of stride 1, the batch being part of the image's width."""
         height, width, batch, channels = x.shape
+        if self.spec.kernel == 1:
+            return (x.reshape(-1, channels) @ weight.flatten(1).t()).view(height, width, batch, -1)
         image = x.reshape(1, height, width * batch, channels).permute(0, 3, 1, 2)
         padding = self._padding
         out = F.conv2d(image, weight, None, 1, (padding, padding * batch), (1, batch))
