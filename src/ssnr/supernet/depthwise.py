@@ -59,7 +59,7 @@ class Depthwise:
         return x[::2, ::2] if self._sparse else x
 
     def _repeated(self, weight: Tensor, x: Tensor) -> Tensor:
-        return weight.repeat(x.shape[2], 1, 1, 1)
+        return weight.expand(x.shape[2], *weight.shape).flatten(0, 1)
 
     def _convolved(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         image, weight, dilation = as_image(x), self._repeated(weight, x), self._dilation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,10 +14,7 @@ class Layer:
 
     def __init__(self, weight: Tensor, slot: int, dtype: torch.dtype) -> None:
         self.slot = slot
-        outputs, inputs, *kernel = weight.shape
-        empty = partial(torch.empty, dtype=dtype, memory_format=torch.channels_last)
-        self.magnitude = empty((outputs, inputs, *kernel)).copy_(weight).abs_()
-        self.flipped = empty((inputs, outputs, *kernel)).copy_(self.magnitude.transpose(0, 1).flip(2, 3))
+        self.magnitude = torch.empty(weight.shape, dtype=dtype, memory_format=torch.channels_last).copy_(weight).abs_()
         # In memory order: output channel, then row and column of the kernel, then input channel.
         self.flat = self.magnitude.permute(0, 2, 3, 1).reshape(-1)
 

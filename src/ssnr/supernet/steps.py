@@ -26,20 +26,24 @@ class Conv:
 
     def __init__(self, spec: layouts.Conv, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
+        self._matrix = layer.magnitude[:, :, 0, 0]  # of a 1×1 convolution, all there is
+        if spec.kernel > 1 and spec.stride == 1:
+            flipped = layer.magnitude.transpose(0, 1).flip(2, 3)
+            self._transposed = flipped.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(H, W, b, C) → (⌈H/stride⌉, ⌈W/stride⌉, b, O)."""
+        if self.spec.kernel == 1:
+            return _product(self._read(x), self._matrix.t())
         if self.spec.stride == 1:
             return self._shifted(x, self.layer.magnitude)
-        if self.spec.kernel == 1:
-            return self._shifted(self._read(x), self.layer.magnitude)
         return _samples_last(F.conv2d(_samples_first(x), self.layer.magnitude, None, self.spec.stride, self._padding))
 
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """The transposed convolution; the size that a stride took comes back even."""
         stride, weight = self.spec.stride, self.layer.magnitude
         if stride == 1:
-            return self._shifted(g, self.layer.flipped)
+            return _product(g, self._matrix) if self.spec.kernel == 1 else self._shifted(g, self._transposed)
         return _samples_last(F.conv_transpose2d(_samples_first(g), weight, None, stride, self._padding, stride - 1))
 
     def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
@@ -65,8 +69,6 @@ class Conv:
     def _shifted(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolution of stride 1, the batch being part of the image's width."""
         height, width, batch, channels = x.shape
-        if self.spec.kernel == 1:
-            return (x.reshape(-1, channels) @ weight.flatten(1).t()).view(height, width, batch, -1)
         image = x.reshape(1, height, width * batch, channels).permute(0, 3, 1, 2)
         padding = self._padding
         out = F.conv2d(image, weight, None, 1, (padding, padding * batch), (1, batch))
@@ -157,11 +159,15 @@ class Head:
         return share.expand(x.shape).contiguous()
 
 
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    """Every pixel's channels times a matrix."""
+    return (x.reshape(-1, x.shape[3]) @ matrix).view(*x.shape[:3], -1)
+
+
 def _pixelwise(x: Tensor, g: Tensor) -> Tensor:
     """(b, O·C): Σ over pixels of g ⊗ x, the weight gradient of a 1×1 convolution."""
-    # Each sample's own matrix in one piece first: the product takes less time than strides across the batch would cost.
-    left, right = (t.flatten(0, 1).transpose(0, 1).contiguous() for t in (g, x))
-    return torch.bmm(left.transpose(1, 2), right.expand(len(left), -1, -1)).flatten(1)
+    left, right = g.flatten(0, 1).permute(1, 2, 0), x.flatten(0, 1).transpose(0, 1)
+    return torch.bmm(left, right.expand(len(left), -1, -1)).flatten(1)
 
 
 def _samples_first(x: Tensor) -> Tensor:
