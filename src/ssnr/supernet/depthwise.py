@@ -34,7 +34,7 @@ class Depthwise:
         """The transposed convolution."""
         shape = (*x.shape[:2], *g.shape[2:])
         if self._stride > 1:
-            image = as_image(g.new_empty(shape))  # only its shape is read
+            image = _image(g.new_empty(shape))  # only its shape is read
             return restored(self._backward(image, g, self._repeated(self.layer.magnitude, g), 0), g.shape[2])
         below = self._convolved(g, self._flipped, 1)
         if not self._sparse:
@@ -62,22 +62,22 @@ class Depthwise:
         return weight.expand(x.shape[2], *weight.shape).flatten(0, 1)
 
     def _convolved(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        image, weight, dilation = as_image(x), self._repeated(weight, x), self._dilation
+        image, weight, dilation = _image(x), self._repeated(weight, x), self._dilation
         padding = dilation * (self.spec.kernel // 2)
         return restored(F.conv2d(image, weight, None, stride, padding, dilation, len(weight)), x.shape[2])
 
     def _gradients(self, x: Tensor, g: Tensor) -> Tensor:
         """(samples · channels, 1, k, k) weight gradients, not dilated."""
         kernel, padding = self.spec.kernel, self.spec.kernel // 2
-        if kernel <= _WIDEST:
-            return self._backward(as_image(x), g, g.new_empty((g[0, 0].numel(), 1, kernel, kernel)), 1)
+        if kernel <= _WIDEST or x.dtype == torch.float64:
+            return self._backward(_image(x), g, g.new_empty((g[0, 0].numel(), 1, kernel, kernel)), 1)
         # Padded by hand: with padding of its own the wider one takes a hundred times as long on small images.
         weight = g.new_empty((g[0, 0].numel(), 1, kernel, _WIDEST))
         padded = F.pad(x, (0, 0, 0, 0, *(padding,) * 4))
         width, found = x.shape[1] + _WIDEST - 1, []
         for start in range(0, kernel, _WIDEST):
             first = min(start, kernel - _WIDEST)
-            piece = as_image(padded[:, first : first + width])
+            piece = _image(padded[:, first : first + width])
             found.append(self._backward(piece, g, weight, 1, padding=0)[..., start - first :])
         return torch.cat(found, dim=3)
 
@@ -85,10 +85,16 @@ class Depthwise:
         """The gradient of a convolution by its image (0) or its weight (1), of which then only the shape is read."""
         padding = self.spec.kernel // 2 if padding is None else padding
         gradient: Tensor = torch.ops.aten.convolution_backward(
-            as_image(g), image, weight, None, [self._stride] * 2, [padding] * 2, [1, 1], False, [0, 0], len(weight),
+            _image(g), image, weight, None, [self._stride] * 2, [padding] * 2, [1, 1], False, [0, 0], len(weight),
             [which == 0, which == 1, False],
         )[which]  # fmt: skip
         return gradient
+
+
+def _image(x: Tensor) -> Tensor:
+    """All channels of all samples as one image; in float64, which oneDNN leaves to PyTorch, plane by plane."""
+    image = as_image(x)
+    return image.contiguous() if x.dtype == torch.float64 else image
 
 
 def _quarters(x: Tensor) -> Tensor:
