@@ -43,8 +43,8 @@ class Supernet:
     Args:
         space: a space or its name; `layouts.LAYOUTS` has the families that have a supernet.
         seed: of the weights.
-        dtype: of the passes. Layers agree with the standalone network's float64 pass to 1e-5 in float32, 1e-10 in
-            float64.
+        dtype: of the passes. Layers agree with the standalone network's float64 pass to 1e-5 in float32 (`MaxPool`
+            has the exception), 1e-10 in float64.
 
     Attributes:
         batch_size: architectures that go through one pass.
