@@ -232,6 +232,19 @@ def test_wrong_calls_say_what_was_expected(tmp_path, options, said):
         sweep(tmp_path / "s.sqlite", **options)
 
 
+def test_only_workers_import_torch_where_no_data_is_read(tmp_path):
+    code = (
+        "import sys, ssnr\n"
+        "if __name__ == '__main__':\n"
+        "    rows = ssnr.sweep('nasbench201', ['4', '9'], ['synflow/sum'], store=sys.argv[1], workers=2)\n"
+        "    assert [row.scores['synflow/sum'].status for row in rows] == ['ok', 'ok']\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    subprocess.run([sys.executable, str(script), str(tmp_path / "s.sqlite")], check=True)
+
+
 def test_a_shared_initialisation_scores_the_networks_of_one_supernet(tmp_path):
     from ssnr.supernet import Supernet
 
