@@ -204,6 +204,8 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
     chunks = [layout.missing[i : i + size] for i in range(0, len(layout.missing), size)]
     done = failures = 0
     yield Progress(0, len(layout.missing), 0)
+    if not chunks:
+        return
     results = _in_process(layout.job, chunks) if count == 1 else _in_workers(layout.job, chunks, count)
     for chunk in results:
         store.add((layout.groups[measured], result) for measured, result in chunk)

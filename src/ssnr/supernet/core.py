@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,23 +17,14 @@ from ssnr.spaces.base import derived_rng
 from ssnr.spaces.cells import Draw, fill
 from ssnr.store import Result
 from ssnr.supernet import layouts, steps
-from ssnr.supernet.batch import Batch, Steps, Table, group
+from ssnr.supernet.batch import Batch, Table, group
 from ssnr.supernet.layer import Layer, Step
-from ssnr.supernet.layouts import ZERO, Choice, Layout, Use
+from ssnr.supernet.layouts import Choice, Layout, Use
+from ssnr.supernet.places import Directory
 from ssnr.supernet.steps import Head
 from ssnr.supernet.survey import Survey, Surveyor
 
 _DEAD = "the output does not depend on the input"
-
-
-class Place(NamedTuple):
-    """A layer of the supernet as a standalone network sees it."""
-
-    name: str
-    slot: int
-    block: int
-    target: int  # the node of the block that it leads to
-    numel: int
 
 
 class Supernet:
@@ -63,12 +53,10 @@ class Supernet:
             raise UsageError(f"dtype {dtype}: expected torch.float32 or torch.float64")
         self.space, self.seed, self.dtype = get_space(space), seed, dtype
         self._layout = layouts.layout_of(self.space)
-        self._steps: list[Steps] = []
+        self._steps: list[dict[Use, list[Step]]] = []
         self._shapes = layouts.shapes(self._layout)
-        self._slots: list[dict[Use, list[int]]] = []
-        self._places: dict[tuple[int, int, Use], list[Place]] = {}
         self._survey = Surveyor(self._layout.blocks)
-        self._build()
+        self._head, self._places = self._build()
         self.batch_size = layouts.batch_size(self._layout, dtype.itemsize)
         # glibc gives large freed blocks back to the system, and gets the next ones page by page, until it has seen a
         # block of this size come and go.
@@ -107,10 +95,10 @@ class Supernet:
     def network(self, arch: str) -> nn.Module:
         """The standalone network of an architecture, with the supernet's weights copied in."""
         arch = self.space.parse(arch)
-        net, choice = self.space.build(arch, seed=self.seed), self._layout.choice(arch)
+        net, places = self.space.build(arch, seed=self.seed), self._places(self._layout.choice(arch))
         parameters = dict(net.named_parameters())
-        targets = {place.slot: parameters[place.name] for place in self._layers(choice)}
-        targets[self._head_place.slot + 1] = parameters[f"{self._layout.head.name}.bias"]
+        targets = {slot: parameters[name] for name, slot in zip(places.names, places.slot.tolist(), strict=True)}
+        targets[self._head.layer.slot + 1] = parameters[f"{self._layout.head.name}.bias"]
         # Drawn again: the passes need magnitudes only.
         with torch.no_grad():
             for slot, weight in enumerate(_draw(self._layout, self.seed, self.space.name)):
@@ -120,53 +108,30 @@ class Supernet:
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
-        """Steps of every operation, and the slots of its weights."""
+    def _build(self) -> tuple[Head, Directory]:
+        """Steps of every operation and of the head, and where their layers lie."""
         weights = enumerate(_draw(self._layout, self.seed, self.space.name))
+        slots: list[dict[Use, list[int]]] = []
         for block, shapes in zip(self._layout.blocks, self._shapes, strict=True):
-            made: dict[Use, list[Step]] = {}
-            slots: dict[Use, list[int]] = {}
+            self._steps.append({})
+            slots.append({})
             for e, edge in enumerate(block.edges):
                 for name, operation in edge.candidates.items():
                     drawn = (next(weights) for _ in layouts.convs(operation))
                     layers = [Layer(weight, slot, self.dtype) for slot, weight in drawn]
-                    slots[e, name] = [layer.slot for layer in layers]
-                    made[e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
-            self._steps.append(made)
-            self._slots.append(slots)
-        head, (slot, weight) = self._layout.head, next(weights)
-        self._head = Head(head, Layer(weight[:, :, None, None], slot, self.dtype))
-        self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), 0, weight.numel())
-
-    def _layers(self, choice: Choice) -> Iterator[Place]:
-        """The layers of an architecture in the order of its standalone network's parameters."""
-        for k, block in enumerate(self._layout.blocks):
-            uses = layouts.every_edge(block) if block.kind is None else choice[block.kind]
-            for position, use in enumerate(uses):
-                if use[1] != ZERO:
-                    yield from self._placed(k, position, use)
-        yield self._head_place
-
-    def _placed(self, k: int, position: int, use: Use) -> list[Place]:
-        """The layers of one operation of a block, which has that position in the architecture's choice."""
-        key = k, position, use
-        if key not in self._places:
-            block, (e, name) = self._layout.blocks[k], use
-            places = []
-            for conv, slot in zip(layouts.convs(block.edges[e].candidates[name]), self._slots[k][use], strict=True):
-                full = ".".join(filter(None, (block.prefix, block.modules[position], conv.name, "weight")))
-                places.append(Place(full, slot, k, block.edges[e].target, prod(layouts.weight_shape(conv))))
-            self._places[key] = places
-        return self._places[key]
+                    slots[-1][e, name] = [layer.slot for layer in layers]
+                    self._steps[-1][e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
+        slot, weight = next(weights)
+        head = Head(self._layout.head, Layer(weight[:, :, None, None], slot, self.dtype))
+        return head, Directory(self._layout, slots, slot)
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
     def _pass(self, live: Sequence[Choice]) -> Table:
         """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
         with torch.inference_mode():
-            batch = Batch(
-                self._layout.blocks, self._steps, self._shapes, group(live), self._head_place.slot + 1, len(live)
-            )
+            slots = self._head.layer.slot + 1
+            batch = Batch(self._layout.blocks, self._steps, self._shapes, group(live), slots, len(live))
             height, width, channels = self._layout.image
             x, exponent = batch.forward(torch.ones(height, width, 1, channels, dtype=self.dtype))
             table = batch.backward(self._head.backward(x))
@@ -176,23 +141,17 @@ class Supernet:
 
     def _moments(self, arch: str, seen: Survey, table: Table | None, sample: int) -> Moments:
         """One architecture's column of the table; without a table nothing has any saliency."""
-        places = list(self._layers(self._layout.choice(arch)))
-        count = len(places)
-        numel = np.fromiter((place.numel for place in places), np.int64, count)
-        total, square, peak = np.zeros((3, count))
-        exponent = np.zeros(count, np.int64)
+        names, numel, slot, block, target = self._places(self._layout.choice(arch))
+        total, square, peak = np.zeros((3, len(names)))
+        exponent = np.zeros(len(names), np.int64)
         if table is not None:
-            slots = [place.slot for place in places]
-            blocks = [place.block for place in places]
-            total, square, peak = (column[slots, sample] for column in table[:3])
+            total, square, peak = (column[slot, sample] for column in table[:3])
             peak, scale = np.frexp(peak)
             total, square = np.ldexp(total, -scale), np.ldexp(square, -2 * scale)
-            exponent = np.where(peak > 0, table.exponent[blocks, sample] + scale, 0)
+            exponent = np.where(peak > 0, table.exponent[block, sample] + scale, 0)
         m2 = np.maximum(square - total * total / numel, 0.0)
-        reached = (*seen.reached, {0})  # the head always
-        unused = ~np.fromiter((place.target in reached[place.block] for place in places), np.bool_, count)
+        unused = ~seen.reached[block, target]
         precision = "float64" if self.dtype == torch.float64 else "float32"
-        names = tuple(place.name for place in places)
         return Moments(names, numel, exponent, total, m2, total, m2, peak, unused, precision)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ssnr.supernet.layouts import ZERO, Block, Choice
 
 Used = tuple[tuple[int, ...], ...]  # by kind of block, the edges that are used
@@ -15,12 +18,12 @@ class Survey(NamedTuple):
     """Of one architecture.
 
     `live` is what it uses on a path from the input to the output in any block, by kind of block, sorted: what decides
-    its numbers. `reached` says of each block at which of its nodes a gradient would arrive: a layer that leads to
-    another node is unused, and not merely dead. A network is `dead` if its output ignores its input.
+    its numbers. `reached` (blocks and head, nodes) says at which node of which block a gradient would arrive: a layer
+    that leads to another one is unused, and not merely dead. A network is `dead` if its output ignores its input.
     """
 
     live: Choice
-    reached: tuple[frozenset[int], ...]
+    reached: NDArray[np.bool_]
     dead: bool
 
 
@@ -42,10 +45,9 @@ class Surveyor:
         )
         return Survey(tuple(live), reached, dead)
 
-    def _survey(self, used: Used) -> tuple[tuple[frozenset[int], ...], tuple[frozenset[int], ...], bool]:
+    def _survey(self, used: Used) -> tuple[tuple[frozenset[int], ...], NDArray[np.bool_], bool]:
         ways = [self._ways(number, used) for number in range(len(self._blocks))]
         fed = self._fed(ways)
-        ends = [block.ends for block in self._blocks]
         needed = self._backwards(ways, zeros=False)
         live: list[set[int]] = [set() for _ in used]
         for number, block in enumerate(self._blocks):
@@ -54,8 +56,10 @@ class Surveyor:
                 live[block.kind] |= {
                     k for k in used[block.kind] if edges[k][0] in fed[number] and edges[k][1] in needed[number]
                 }
-        dead = fed[-1].isdisjoint(ends[-1])
-        return tuple(map(frozenset, live)), tuple(map(frozenset, self._backwards(ways, zeros=True))), dead
+        reached = np.zeros((len(self._blocks) + 1, max(block.nodes for block in self._blocks)), np.bool_)
+        for number, nodes in enumerate([*self._backwards(ways, zeros=True), {0}]):  # the head always
+            reached[number, list(nodes)] = True
+        return tuple(map(frozenset, live)), reached, fed[-1].isdisjoint(self._blocks[-1].ends)
 
     def _ways(self, number: int, used: Used) -> list[tuple[int, int]]:
         """(source, target) of the edges of a block that are used, in their order."""
