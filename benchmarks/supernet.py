@@ -1,6 +1,7 @@
 """The supernet beside the naive loop and beside `measure` on built networks: ms a network, ratios, peak memory.
 
-    python -m benchmarks.supernet [--space nasbench201] [--archs 1024|all] [--rounds 3] [--json FILE]
+    python -m benchmarks.supernet [--space nasbench201|darts|transnasbench101-micro/TASK] [--archs 1024|all]
+                                  [--rounds 3] [--json FILE]
 
 Distinct networks of a space (`twin`), synflow with sum, ssnr and layerwise_ssnr, one thread. Each way is timed in a
 process of its own, start-up excluded, its set-up (the supernet's weights, the building of networks) included; the ways
@@ -31,6 +32,7 @@ from ssnr.spaces import Space, get_space
 from ssnr.supernet import Supernet
 
 SHARE = 16
+LISTABLE = 1 << 20  # spaces that are larger are sampled
 LIMITED = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -68,11 +70,13 @@ def _aggregates(moments: Moments) -> None:
 
 
 def networks(space: Space, count: str) -> list[str]:
+    rng = np.random.default_rng(0)
+    if count != "all" and len(space) > LISTABLE:
+        return list(dict.fromkeys(space.twin(arch) for arch in space.sample_many(int(count), rng)))
     distinct = list(dict.fromkeys(space.twin(arch) for arch in space.all()))
     if count == "all":
         return distinct
-    chosen = np.random.default_rng(0).permutation(len(distinct))[: int(count)]
-    return [distinct[k] for k in chosen]
+    return [distinct[k] for k in rng.permutation(len(distinct))[: int(count)]]
 
 
 def child(way: str, space: Space, archs: list[str]) -> None:

@@ -233,6 +233,19 @@ def test_wrong_calls_say_what_was_expected(tmp_path, options, said):
         sweep(tmp_path / "s.sqlite", **options)
 
 
+def test_only_workers_import_torch_where_no_data_is_read(tmp_path):
+    code = (
+        "import sys, ssnr\n"
+        "if __name__ == '__main__':\n"
+        "    rows = ssnr.sweep('nasbench201', ['4', '9'], ['synflow/sum'], store=sys.argv[1], workers=2)\n"
+        "    assert [row.scores['synflow/sum'].status for row in rows] == ['ok', 'ok']\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    subprocess.run([sys.executable, str(script), str(tmp_path / "s.sqlite")], check=True)
+
+
 def test_a_shared_initialisation_scores_the_networks_of_one_supernet(tmp_path):
     from ssnr.supernet import Supernet
 
@@ -254,6 +267,26 @@ def test_a_shared_sweep_depends_on_workers_and_order_by_float32_rounding_only(tm
         )
 
 
+def test_a_shared_sweep_of_darts_resumes_and_scores_twins_once(tmp_path):
+    from ssnr.supernet import Supernet
+
+    space, recipe = get_space("darts"), "seed(init=shared,synflow_dtype=float32)"
+    first, second = ([[(0, op), (1, 1)] * 4, [(1, 5), (0, op)] * 4] for op in (2, 3))
+    twin = [first[0][::-1], first[1]]
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        for archs, missing in (([first], 1), ([second, twin, first], 1), ([twin], 0)):
+            layout = engine.plan("darts", archs, ["synflow/layerwise_ssnr"], store=store, recipe=recipe)
+            assert len(layout.missing) == missing
+            for _ in engine.run(layout, store, workers=1):
+                pass
+        rows = {row.architecture: row.scores["synflow/layerwise_ssnr"] for row in engine.read(layout, store)}
+    assert list(rows) == [space.parse(twin)]
+    net = Supernet(space).network(first)
+    alone = ssnr.score(net, input_shape=space.input_shape)["synflow/layerwise_ssnr"]
+    assert rows[space.parse(twin)].value == pytest.approx(alone.value, rel=1e-5)
+
+
 def test_shared_and_independent_rows_live_side_by_side(tmp_path, reference):
     path = tmp_path / "s.sqlite"
     sweep(path, proxies=["synflow"], recipe="seed(init=shared,synflow_dtype=float32)")
@@ -272,7 +305,7 @@ def test_shared_and_independent_rows_live_side_by_side(tmp_path, reference):
             "seed(init=shared,norms=batch)",
             "a supernet reads networks as recipe seed does, not with other",
         ),
-        ("darts", "seed(init=shared)", "supernet"),
+        ("nasbench101", "seed(init=shared)", "no supernet for nasbench101"),
     ],
 )
 def test_a_supernet_that_is_not_there_is_refused_before_anything_is_scored(tmp_path, space, recipe, said):

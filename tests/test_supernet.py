@@ -17,7 +17,7 @@ from ssnr._errors import UsageError
 from ssnr.aggregate import layerwise_ssnr, ssnr
 from ssnr.moments import Moments
 from ssnr.scoring import measure
-from ssnr.spaces import nasbench201, nasbench201_net
+from ssnr.spaces import darts, nasbench201, nasbench201_net
 from ssnr.spaces.cells import weights_rng
 from ssnr.supernet import Supernet, layouts, steps
 
@@ -44,7 +44,39 @@ MICRO = {
 }
 
 
-class Deep(nasbench201.NasBench201):
+def darts_cell(text: str) -> list[tuple[str, int]]:
+    """Eight operations, each with its source behind it."""
+    names = {"sep": "sep_conv_{0}x{0}", "dil": "dil_conv_{0}x{0}", "max": "max_pool_3x3", "avg": "avg_pool_3x3"}
+    names |= {"skip": "skip_connect", "none": "none"}
+    words = [entry.split() for entry in text.split(",")]
+    return [(names[op.rstrip("35")].format(op[-1]), int(source)) for op, source in words]
+
+
+CONVOLUTIONS = "sep3 0, dil5 1, sep5 2, skip 0, dil3 3, avg 1, sep3 4, sep5 0"
+DARTS = {
+    name: {"normal": darts_cell(normal), "reduce": darts_cell(reduce)}
+    for name, (normal, reduce) in {
+        "every operation": (CONVOLUTIONS, "sep5 0, dil3 1, skip 0, avg 1, dil5 0, sep3 1, max 4, sep5 3"),
+        "one operation of one node twice": (
+            "sep3 0, sep3 0, skip 1, skip 1, dil5 2, dil5 2, sep3 1, sep5 1",
+            "max 0, max 0, dil3 1, dil3 1, skip 0, skip 0, sep3 2, sep3 2",
+        ),
+        "only skips": (", ".join(["skip 0, skip 1"] * 4),) * 2,
+        "nodes without inputs, operations of nothing": (
+            "none 0, none 1, sep3 2, skip 2, dil3 1, none 3, avg 3, sep5 4",
+            "none 1, none 0, skip 1, dil5 2, none 0, none 0, sep3 4, max 4",
+        ),
+        "only the cell before": (", ".join(["sep3 1, skip 1"] * 4), ", ".join(["skip 1, dil3 1"] * 4)),
+        "only the cell before the last": (", ".join(["sep3 0, skip 0"] * 4), ", ".join(["skip 0, dil3 0"] * 4)),
+        "reduction cells of nothing, and a way past them": (
+            "skip 0, none 1, sep3 1, none 0, none 0, none 1, avg 2, dil3 3", ", ".join(["none 0, none 1"] * 4),
+        ),
+        "nothing": (", ".join(["none 0, none 1"] * 4),) * 2,
+    }.items()
+}  # fmt: skip
+
+
+class DeepCells(nasbench201.NasBench201):
     """NAS-Bench-201 with 60 cells."""
 
     family = "deep"
@@ -59,11 +91,21 @@ class Deep(nasbench201.NasBench201):
         return net
 
 
+class DeepDarts(darts.Darts):
+    """DARTS with 20 cells of 36 channels."""
+
+    family = "deep"
+
+    def build(self, arch, *, seed=0, variant="default"):
+        return super().build(arch, seed=seed, variant="darts")
+
+
 @pytest.fixture
-def deep():
-    make = partial(layouts.nasbench201, cells_per_stage=Deep.cells_per_stage)
-    layouts.LAYOUTS.add("deep", make)
-    yield Deep("imagenet16-120")
+def deep(request):
+    """A space that has a deep layout while a test runs."""
+    space, layout = request.param
+    layouts.LAYOUTS.add("deep", layout)
+    yield space
     layouts.LAYOUTS.remove("deep")
 
 
@@ -123,6 +165,11 @@ def test_transnasbench101_on_whole_images():
     check(Supernet("transnasbench101-micro"), ["64-41414-2_11_310"])
 
 
+@DTYPES
+def test_darts_cells_of_every_kind(dtype):
+    check(Supernet("darts", dtype=dtype), list(DARTS.values()))
+
+
 # --- promises -------------------------------------------------------------------------------------------------
 
 
@@ -166,12 +213,25 @@ def test_architectures_share_the_weights_of_edge_and_operation():
     assert not torch.equal(one["stem.0.weight"], again["stem.0.weight"])
 
 
-def test_sixty_cells_overflow_nothing(deep):
+DEEP = {
+    "60 cells": (
+        (DeepCells("imagenet16-120"), partial(layouts.nasbench201, cells_per_stage=DeepCells.cells_per_stage)),
+        (CONV,) * 6,
+    ),
+    "20 cells with two inputs": (
+        (DeepDarts(), partial(layouts.darts, skeleton=darts.SKELETONS["darts"])),
+        {kind: darts_cell(CONVOLUTIONS) for kind in ("normal", "reduce")},
+    ),
+}
+
+
+@pytest.mark.parametrize(("deep", "arch"), DEEP.values(), indirect=["deep"], ids=DEEP)
+def test_depth_overflows_nothing(deep, arch):
     net = Supernet(deep)
-    (moments,) = net.moments([(CONV,) * 6])
+    (moments,) = net.moments([arch])
     assert moments.exponent.max() > 2 * 128  # far beyond float32
     assert np.isfinite([moments.total, moments.sigma, moments.ratio]).all()
-    check(net, [(CONV,) * 6])
+    check(net, [arch])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -220,8 +280,19 @@ STEPS = {
     "1×1": layouts.Conv("", 4, 6, 1),
     "3×3, stride 2": layouts.Conv("", 4, 6, 3, 2),
     "1×1, stride 2": layouts.Conv("", 4, 6, 1, 2),
+    "depthwise 3×3": layouts.Depthwise("", 4, 3),
+    "depthwise 5×5": layouts.Depthwise("", 4, 5),
+    "depthwise 3×3, stride 2": layouts.Depthwise("", 4, 3, 2),
+    "depthwise 5×5, stride 2": layouts.Depthwise("", 4, 5, 2),
+    "depthwise 3×3, dilated": layouts.Depthwise("", 4, 3, 1, 2),
+    "depthwise 5×5, dilated": layouts.Depthwise("", 4, 5, 1, 2),
+    "depthwise 3×3, stride 2, dilated": layouts.Depthwise("", 4, 3, 2, 2),
+    "depthwise 5×5, stride 2, dilated": layouts.Depthwise("", 4, 5, 2, 2),
     "average of 3×3": layouts.AveragePool(3),
-    "average of 2×2": layouts.AveragePool(2),
+    "average of 3×3, stride 2": layouts.AveragePool(3, 2),
+    "average of 2×2": layouts.AveragePool(2, 2),
+    "largest of 3×3": layouts.MaxPool(),
+    "largest of 3×3, stride 2": layouts.MaxPool(2),
     "halves": layouts.Halves(layouts.Conv("", 4, 3, 1), layouts.Conv("", 4, 2, 1)),
 }
 
@@ -233,7 +304,7 @@ def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, sample
     generator = torch.Generator().manual_seed(0)
     random = partial(torch.rand, generator=generator, dtype=torch.float64)
     convs = layouts.convs((spec,))
-    shapes = [(conv.channels_out, conv.channels_in, conv.kernel, conv.kernel) for conv in convs]
+    shapes = [layouts.weight_shape(conv) for conv in convs]
     layers = [steps.Layer(random(shape), slot, torch.float64) for slot, shape in enumerate(shapes)]
     (step,) = steps.build((spec,), layers, (8, 6, 4), torch.float64)
     x = random(8, 6, samples, 4)
@@ -241,7 +312,7 @@ def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, sample
     assert tuple(y.shape) == (*layouts.shape_after((spec,), (8, 6, 4))[:2], samples, y.shape[3])
     g = random(y.shape)
     product = (y * g).sum((0, 1, 3))
-    assert torch.allclose((x * step.backward(g)).sum((0, 1, 3)), product, rtol=1e-12)
+    assert torch.allclose((x * step.backward(x, g)).sum((0, 1, 3)), product, rtol=1e-12)
     for shared in (x, x[:, :, :1]):
         totals = torch.zeros(samples, dtype=torch.float64)
         for _, part, saliencies in step.saliencies(shared, g):

@@ -137,10 +137,12 @@ def plan(
     device: str = "cpu",
 ) -> Plan:
     """Lay a sweep out and write its architectures, with their controls, into the store."""
-    from ssnr.data import batch_of
-
     parsed, chosen, where = parse_proxies(proxies), get_recipe(recipe), get_space(space)
-    given = batch_of(batch)
+    given: Batch | None = None
+    if batch is not None:  # without one torch is the workers' business: importing it takes as long as the rest of this
+        from ssnr.data import batch_of
+
+        given = batch_of(batch)
     if chosen.variant not in where.variants:
         raise UsageError(f"recipe {chosen} needs the variant {chosen.variant!r}, which {where.name} does not have")
     if chosen.init == "shared":
@@ -202,6 +204,8 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
     chunks = [layout.missing[i : i + size] for i in range(0, len(layout.missing), size)]
     done = failures = 0
     yield Progress(0, len(layout.missing), 0)
+    if not chunks:
+        return
     results = _in_process(layout.job, chunks) if count == 1 else _in_workers(layout.job, chunks, count)
     for chunk in results:
         store.add((layout.groups[measured], result) for measured, result in chunk)

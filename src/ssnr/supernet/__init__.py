@@ -2,12 +2,17 @@
 
 A supernet holds every candidate operation of a space once, and each sample of a batch follows its own architecture
 through it. All architectures share the weights of (block, edge, operation), drawn from the seed alone. Synflow reads a
-network as |θ| on ones with norms bypassed: activations are never negative, ReLU does nothing, everything is linear.
-So the backward pass is written by hand, walks the blocks in reverse, and reduces each sample's θ ⊙ ∂R/∂θ to moments as
-it goes; no full set of gradients is ever held. Activations and gradients carry a power-of-two exponent per sample,
-renewed after every block, so that depth and width cannot overflow.
+network as |θ| on ones with norms bypassed: activations are never negative, ReLU does nothing, everything is linear
+(max pooling piece by piece). So the backward pass is written by hand, walks the blocks in reverse, and reduces each
+sample's θ ⊙ ∂R/∂θ to moments as it goes; no full set of gradients is ever held.
 
-The numbers are those of building each network alone with the same weights (`Supernet.network`).
+Depth and width cannot overflow: what a block puts out, and the gradient of it, is scaled for each sample to a largest
+entry in [½, 1), and stands for itself times 2**exponent. A block with two inputs first brings them to the larger of
+their exponents, and so does a sum of two gradients; what the smaller one then loses is below 2**−126 of the larger.
+A layer's saliencies have the exponent of what lies in its block plus that of the gradient that comes into it.
+
+The numbers are those of building each network alone with the same weights (`Supernet.network`), in float32 except
+where pixels under a max pooling differ by less than its rounding (`pools.MaxPool`).
 """
 
 from __future__ import annotations

@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssnr.supernet.layouts import ZERO, Block, Choice
-from ssnr.supernet.steps import Gradients, Step
+from ssnr.supernet.layer import Gradients, Step
+from ssnr.supernet.layouts import Block, Choice, Shape, Use, every_edge
 
-Steps = Mapping[tuple[int, str], Sequence[Step]]  # (edge, operation) → its steps
+Steps = Mapping[Use, Sequence[Step]]  # (edge, operation) → its steps
+Exponents = NDArray[np.int64]
+# Of a tensor of zeros: so low that it never decides a common exponent.
+_NEVER = -(1 << 40)
 
 
 class Table(NamedTuple):
@@ -37,14 +40,16 @@ class Group(NamedTuple):
     samples: Samples
 
 
-def group(choices: Sequence[Choice]) -> list[Group]:
-    """Samples by edge and operation, in the order of edges."""
-    found: dict[tuple[int, str], list[int]] = {}
-    for sample, choice in enumerate(choices):
-        for edge, operation in enumerate(choice):
-            if operation != ZERO:
-                found.setdefault((edge, operation), []).append(sample)
-    return [Group(*key, _selection(samples, len(choices))) for key, samples in sorted(found.items())]
+def group(choices: Sequence[Choice]) -> list[list[Group]]:
+    """Samples by edge and operation, in the order of edges, for each kind of block; choices hold what is live."""
+    found: list[list[Group]] = []
+    for uses in zip(*choices, strict=True):
+        samples: dict[Use, list[int]] = {}
+        for sample, used in enumerate(uses):
+            for use in used:
+                samples.setdefault(use, []).append(sample)
+        found.append([Group(*use, _selection(samples[use], len(choices))) for use in sorted(samples)])
+    return found
 
 
 def _selection(samples: list[int], size: int) -> Samples:
@@ -70,73 +75,118 @@ class Note(NamedTuple):
     peak: list[float]
 
 
+class Part(NamedTuple):
+    """A tensor (H, W, b, C) that stands for itself times 2**exponent, one a sample; of one sample, for all."""
+
+    tensor: Tensor
+    exponents: Exponents
+
+
 class Batch:
-    """One pass of `size` samples; `groups` are theirs in every block that is not shared."""
+    """One pass of `size` samples; `groups` are theirs in the blocks of each kind."""
 
     def __init__(
-        self, blocks: Sequence[Block], steps: Sequence[Steps], groups: Sequence[Group], slots: int, size: int
-    ) -> None:
-        self._blocks, self._steps, self._size = blocks, steps, size
-        self._groups = [_everyone(block) if block.shared else groups for block in blocks]
+        self, blocks: Sequence[Block], steps: Sequence[Steps], shapes: Sequence[Sequence[Shape]],
+        groups: Sequence[Sequence[Group]], slots: int, size: int,
+    ) -> None:  # fmt: skip
+        self._blocks, self._steps, self._shapes, self._size = blocks, steps, shapes, size
+        self._groups = [_everyone(block) if block.kind is None else groups[block.kind] for block in blocks]
         self._values: list[list[Tensor]] = []  # of the nodes of each block
+        self._inner: list[list[list[Tensor]]] = []  # what goes into each step of each group, where there are several
         self._notes: list[Note] = []
         self._slots = slots
-        # Of what goes into each block, and of the gradient of what comes out.
-        self._exponents = np.zeros((2, len(blocks) + 1, size), np.int64)
+        # Of what is in each block, with that of the gradient of what comes out.
+        self._exponents = np.zeros((len(blocks), size), np.int64)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, NDArray[np.int64]]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Exponents]:
         """The last block's output (H, W, size, C) and its exponents.
 
         Args:
             x: the image (H, W, 1, C); one sample until the architectures part ways.
         """
+        put_out: list[Part | None] = [Part(x, np.zeros(1, np.int64))]
+        last = _last_uses(self._blocks)
         for k, block in enumerate(self._blocks):
-            values: list[Tensor | None] = [x] + [None] * (block.nodes - 1)
-            for edge, operation, samples in self._groups[k]:
-                source, target = block.edges[edge][:2]
-                value = values[source]
-                assert value is not None  # only edges on a path from the input are in a group
-                y = _take(value, samples)
-                for step in self._steps[k][edge, operation]:
-                    y = step.forward(y)
-                _add(values, target, samples, y.clone() if y is value else y, self._size)
-            out = values[-1]
-            assert out is not None
-            self._values.append([value if value is not None else out for value in values])
-            self._exponents[0, k + 1] = self._exponents[0, k] + _normalise(out)
-            x = out
-        return x, self._exponents[0, -1]
+            parts = [part for part in (put_out[-back] for back in block.inputs) if part is not None]
+            for number in last[k]:
+                put_out[number] = None
+            values, exponents = _aligned(parts)
+            self._exponents[k] = exponents
+            out = self._block_forward(k, values)
+            put_out.append(Part(out, exponents + _normalise(out)))
+        assert put_out[-1] is not None
+        return put_out[-1].tensor, np.broadcast_to(put_out[-1].exponents, self._size)
+
+    def _block_forward(self, k: int, inputs: list[Tensor]) -> Tensor:
+        block = self._blocks[k]
+        values: list[Tensor | None] = [*inputs, *[None] * (block.nodes - len(inputs))]
+        inner: list[list[Tensor]] = []
+        for edge, operation, samples in self._groups[k]:
+            source, target = block.edges[edge][:2]
+            value = values[source] = self._or_zeros(values[source], k, source)
+            steps, into = self._steps[k][edge, operation], list[Tensor]()
+            y = _take(value, samples)
+            for step in steps:
+                into.append(y)
+                y = step.forward(y)
+            inner.append(into if len(steps) > 1 else [])
+            _add(values, target, samples, y.clone() if y is value else y, self._size)
+        known = [self._or_zeros(value, k, node) for node, value in enumerate(values)]
+        self._values.append(known)
+        self._inner.append(inner)
+        return _joined([known[node] for node in block.ends])
+
+    def _or_zeros(self, value: Tensor | None, k: int, node: int) -> Tensor:
+        if value is not None:
+            return value
+        height, width, channels = self._shapes[k][node]
+        return self._values[0][0].new_zeros((height, width, 1, channels))
 
     def backward(self, g: Tensor) -> Table:
         """Moments of every layer, from the gradient g (H, W, size, C) of the last block's output; g is changed."""
-        self._exponents[1, -1] = _normalise(g)
+        arriving: list[list[Part]] = [[] for _ in self._blocks]
+        arriving[-1].append(Part(g, np.zeros(self._size, np.int64)))
         for k in reversed(range(len(self._blocks))):
-            block, values = self._blocks[k], self._values.pop()
-            gradients: list[Tensor | None] = [None] * (block.nodes - 1) + [g]
-            for edge, operation, samples in reversed(self._groups[k]):
-                source, target = block.edges[edge][:2]
-                gradient = gradients[target]
-                assert gradient is not None  # only edges on a path to the output are in a group
-                y = self._through(self._steps[k][edge, operation], values[source], gradient, samples)
-                _add(gradients, source, samples, y.clone() if y is gradient else y, self._size)
-            below = gradients[0]
-            assert below is not None
-            self._exponents[1, k] = self._exponents[1, k + 1] + _normalise(below)
-            g = below
+            values, inner, parts = self._values.pop(), self._inner.pop(), arriving.pop()
+            if not parts:  # no architecture of the batch uses what the block puts out
+                continue
+            gradient, exponents = _summed(parts)
+            exponents = exponents + _normalise(gradient)
+            self._exponents[k] += exponents
+            for node, below in enumerate(self._block_backward(k, gradient, values, inner)):
+                number = k - self._blocks[k].inputs[node]
+                if below is not None and number >= 0:
+                    arriving[number].append(Part(below, exponents))
         return self._table()
 
-    def _through(self, steps: Sequence[Step], value: Tensor, gradient: Tensor, samples: Samples) -> Tensor:
-        """One operation backward, its layers' moments noted; what is inside it is computed again."""
-        g = _take(gradient, samples)
-        if not steps:
-            return g
-        inputs = [_take(value, samples)]
-        for step in steps[:-1]:
-            inputs.append(step.forward(inputs[-1]))
-        for step, x in zip(reversed(steps), reversed(inputs), strict=True):
-            self._note(step.saliencies(x, g), samples)
-            g = step.backward(g)
-        return g
+    def _block_backward(
+        self, k: int, g: Tensor, values: list[Tensor], inner: list[list[Tensor]]
+    ) -> list[Tensor | None]:
+        """Gradients of the inputs of a block, from that of its output; layers' moments are noted."""
+        block = self._blocks[k]
+        gradients: list[Tensor | None] = [None] * block.nodes
+        widths = [values[node].shape[3] for node in block.ends]
+        for node, part in zip(block.ends, torch.split(g, widths, 3), strict=True):
+            gradients[node] = part.contiguous()
+        for edge, operation, samples in reversed(self._groups[k]):
+            source, target = block.edges[edge][:2]
+            into = inner.pop()
+            gradient, value = gradients[target], values[source]
+            if gradient is None:  # what lies behind is cut off in this block
+                continue
+            steps = self._steps[k][edge, operation]
+            of_image = source < len(block.inputs) and block.inputs[source] > k
+            if len(steps) == 1:
+                into = [_take(value, samples)]
+            y = _take(gradient, samples)
+            for step, x in zip(reversed(steps), reversed(into), strict=True):
+                self._note(step.saliencies(x, y), samples)
+                if of_image and step is steps[0]:
+                    break  # nobody asks for the image's gradient
+                y = step.backward(x, y)
+            else:
+                _add(gradients, source, samples, y.clone() if y is gradient else y, self._size)
+        return gradients[: len(block.inputs)]
 
     def _note(self, saliencies: Gradients, samples: Samples) -> None:
         for layer, part, values in saliencies:
@@ -152,11 +202,65 @@ class Batch:
         for values, name in ((total, "total"), (square, "square"), (peak, "peak")):
             noted = chain.from_iterable(getattr(note, name) for note in self._notes)
             values[rows, columns] = np.fromiter(noted, np.float64, len(rows))
-        return Table(total, square, peak, self._exponents[0, :-1] + self._exponents[1, 1:])
+        return Table(total, square, peak, self._exponents)
 
 
 def _everyone(block: Block) -> list[Group]:
-    return [Group(edge, operation, None) for edge, e in enumerate(block.edges) for operation in e.candidates]
+    return [Group(*use, None) for use in every_edge(block)]
+
+
+def _last_uses(blocks: Sequence[Block]) -> list[list[int]]:
+    """For each block, whose outputs no later block reads, by their place behind the image."""
+    last: dict[int, int] = {}
+    for k, block in enumerate(blocks):
+        last |= {k + 1 - back: k for back in block.inputs}
+    return [[number for number, user in last.items() if user == k] for k in range(len(blocks))]
+
+
+def _aligned(parts: Sequence[Part]) -> tuple[list[Tensor], Exponents]:
+    """The parts' tensors in units of the largest of their exponents, and that one; a single one as it is."""
+    exponents = _largest(parts)
+    tensors = []
+    for tensor, own in parts:
+        scale = _scale(own - exponents, tensor)
+        tensors.append(tensor if scale is None else tensor * scale)
+    return tensors, exponents
+
+
+def _summed(parts: Sequence[Part]) -> tuple[Tensor, Exponents]:
+    """The sum of the parts, in place of the first, in units of the largest of their exponents."""
+    exponents = _largest(parts)
+    total = parts[0].tensor
+    if (scale := _scale(parts[0].exponents - exponents, total)) is not None:
+        total.mul_(scale)
+    for tensor, own in parts[1:]:
+        scale = _scale(own - exponents, tensor)
+        total = total.add_(tensor) if scale is None else total.addcmul_(tensor, scale)
+    return total, exponents
+
+
+def _largest(parts: Sequence[Part]) -> Exponents:
+    exponents = parts[0].exponents
+    for part in parts[1:]:
+        exponents = np.maximum(exponents, part.exponents)
+    return exponents
+
+
+def _scale(shift: Exponents, tensor: Tensor) -> Tensor | None:
+    """2**shift, (samples, 1), for a tensor (H, W, samples, C); None where it would change nothing."""
+    if not shift.any():
+        return None
+    if tensor.shape[2] == 1 and (shift == shift[0]).all():
+        shift = shift[:1]  # one sample that stands for all stays one
+    return torch.from_numpy(np.ldexp(1.0, np.maximum(shift, -2000))).to(tensor.dtype)[:, None]
+
+
+def _joined(values: list[Tensor]) -> Tensor:
+    """Nodes joined on channels."""
+    if len(values) == 1:
+        return values[0]
+    samples = max(value.shape[2] for value in values)
+    return torch.cat([value.expand(-1, -1, samples, -1) for value in values], dim=3)
 
 
 def _numbers(samples: Samples, part: slice) -> Sequence[int]:
@@ -197,9 +301,12 @@ def _add(values: list[Tensor | None], node: int, samples: Samples, y: Tensor, si
 
 
 def _normalise(x: Tensor) -> NDArray[np.int64]:
-    """Scale each sample of x (H, W, b, C) in place by the power of two that brings its largest entry into [½, 1)."""
+    """Scale each sample of x (H, W, b, C) in place by the power of two that brings its largest entry into [½, 1).
+
+    The exponent of zeros is so low that whatever they are added to decides.
+    """
     # In two steps: reducing all axes but one at once is slow where there are few channels.
     peak = x.flatten(2).flatten(0, 1).amax(0).view(x.shape[2], x.shape[3]).amax(1)
     exponent = torch.where(peak > 0, torch.frexp(peak).exponent, 0)
     x.mul_(torch.ldexp(torch.ones_like(peak), -exponent)[:, None])
-    return exponent.numpy().astype(np.int64)
+    return np.where(peak.numpy() > 0, exponent.numpy(), _NEVER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,22 +17,14 @@ from ssnr.spaces.base import derived_rng
 from ssnr.spaces.cells import Draw, fill
 from ssnr.store import Result
 from ssnr.supernet import layouts, steps
-from ssnr.supernet.batch import Batch, Steps, Table, group
-from ssnr.supernet.layouts import ZERO, Choice, Layout
-from ssnr.supernet.steps import Head, Layer, Step
-from ssnr.supernet.survey import Survey, survey
+from ssnr.supernet.batch import Batch, Table, group
+from ssnr.supernet.layer import Layer, Step
+from ssnr.supernet.layouts import Choice, Layout, Use
+from ssnr.supernet.places import Directory
+from ssnr.supernet.steps import Head
+from ssnr.supernet.survey import Survey, Surveyor
 
 _DEAD = "the output does not depend on the input"
-
-
-class Place(NamedTuple):
-    """A layer of the supernet as a standalone network sees it."""
-
-    name: str
-    slot: int
-    block: int
-    edge: int | None  # in a block that is not shared
-    numel: int
 
 
 class Supernet:
@@ -42,8 +33,8 @@ class Supernet:
     Args:
         space: a space or its name; `layouts.LAYOUTS` has the families that have a supernet.
         seed: of the weights.
-        dtype: of the passes. Layers agree with the standalone network's float64 pass to 1e-5 in float32, 1e-10 in
-            float64.
+        dtype: of the passes. Layers agree with the standalone network's float64 pass to 1e-5 in float32 (`MaxPool`
+            has the exception), 1e-10 in float64.
 
     Attributes:
         batch_size: architectures that go through one pass.
@@ -62,9 +53,10 @@ class Supernet:
             raise UsageError(f"dtype {dtype}: expected torch.float32 or torch.float64")
         self.space, self.seed, self.dtype = get_space(space), seed, dtype
         self._layout = layouts.layout_of(self.space)
-        self._steps: list[Steps] = []
-        self._places: list[dict[tuple[int, str], list[Place]]] = []
-        self._build()
+        self._steps: list[dict[Use, list[Step]]] = []
+        self._shapes = layouts.shapes(self._layout)
+        self._survey = Surveyor(self._layout.blocks)
+        self._head, self._places = self._build()
         self.batch_size = layouts.batch_size(self._layout, dtype.itemsize)
         # glibc gives large freed blocks back to the system, and gets the next ones page by page, until it has seen a
         # block of this size come and go.
@@ -83,13 +75,11 @@ class Supernet:
         found: dict[str, Result] = {}
         same: dict[Choice, dict[str, Survey]] = {}  # those that differ only in operations that carry nothing
         for arch in dict.fromkeys(parsed):
-            choice = self._layout.choice(arch)
-            seen = survey(self._layout.blocks, choice)
+            seen = self._survey(self._layout.choice(arch))
             if seen.dead:
                 found[arch] = Result(arch, "dead", _DEAD, self._moments(arch, seen, None, 0), None, 0.0)
-                continue
-            live = tuple(op if on else ZERO for op, on in zip(choice, seen.live, strict=True))
-            same.setdefault(live, {})[arch] = seen
+            else:
+                same.setdefault(seen.live, {})[arch] = seen
         # Neighbours in this order share most of their operations: fewer, larger groups in a batch.
         order = sorted(same)
         for start in range(0, len(order), self.batch_size):
@@ -105,10 +95,10 @@ class Supernet:
     def network(self, arch: str) -> nn.Module:
         """The standalone network of an architecture, with the supernet's weights copied in."""
         arch = self.space.parse(arch)
-        net, choice = self.space.build(arch, seed=self.seed), self._layout.choice(arch)
+        net, places = self.space.build(arch, seed=self.seed), self._places(self._layout.choice(arch))
         parameters = dict(net.named_parameters())
-        targets = {place.slot: parameters[place.name] for place in self._layers(choice)}
-        targets[self._head_place.slot + 1] = parameters[f"{self._layout.head.name}.bias"]
+        targets = {slot: parameters[name] for name, slot in zip(places.names, places.slot.tolist(), strict=True)}
+        targets[self._head.layer.slot + 1] = parameters[f"{self._layout.head.name}.bias"]
         # Drawn again: the passes need magnitudes only.
         with torch.no_grad():
             for slot, weight in enumerate(_draw(self._layout, self.seed, self.space.name)):
@@ -118,45 +108,30 @@ class Supernet:
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
-        """Steps and places of every operation."""
+    def _build(self) -> tuple[Head, Directory]:
+        """Steps of every operation and of the head, and where their layers lie."""
         weights = enumerate(_draw(self._layout, self.seed, self.space.name))
-        shape = self._layout.image
-        for k, block in enumerate(self._layout.blocks):
-            shapes = [shape] * block.nodes
-            made: dict[tuple[int, str], list[Step]] = {}
-            places: dict[tuple[int, str], list[Place]] = {}
+        slots: list[dict[Use, list[int]]] = []
+        for block, shapes in zip(self._layout.blocks, self._shapes, strict=True):
+            self._steps.append({})
+            slots.append({})
             for e, edge in enumerate(block.edges):
                 for name, operation in edge.candidates.items():
-                    layers, places[e, name] = [], []
-                    for conv, (slot, weight) in zip(layouts.convs(operation), weights, strict=False):
-                        layers.append(Layer(weight, slot, self.dtype))
-                        full = ".".join(filter(None, (block.prefix, edge.module, conv.name, "weight")))
-                        places[e, name].append(Place(full, slot, k, None if block.shared else e, weight.numel()))
-                    made[e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
-                    shapes[edge.target] = layouts.shape_after(operation, shapes[edge.source])
-            self._steps.append(made)
-            self._places.append(places)
-            shape = shapes[-1]
-        head, (slot, weight) = self._layout.head, next(weights)
-        self._head = Head(head, Layer(weight[:, :, None, None], slot, self.dtype))
-        self._head_place = Place(f"{head.name}.weight", slot, len(self._layout.blocks), None, weight.numel())
-
-    def _layers(self, choice: Choice) -> Iterator[Place]:
-        """The layers of an architecture in the order of its standalone network's parameters."""
-        for block, places in zip(self._layout.blocks, self._places, strict=True):
-            for e, edge in enumerate(block.edges):
-                operation = next(iter(edge.candidates)) if block.shared else choice[e]
-                if operation != ZERO:
-                    yield from places[e, operation]
-        yield self._head_place
+                    drawn = (next(weights) for _ in layouts.convs(operation))
+                    layers = [Layer(weight, slot, self.dtype) for slot, weight in drawn]
+                    slots[-1][e, name] = [layer.slot for layer in layers]
+                    self._steps[-1][e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
+        slot, weight = next(weights)
+        head = Head(self._layout.head, Layer(weight[:, :, None, None], slot, self.dtype))
+        return head, Directory(self._layout, slots, slot)
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
     def _pass(self, live: Sequence[Choice]) -> Table:
         """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
         with torch.inference_mode():
-            batch = Batch(self._layout.blocks, self._steps, group(live), self._head_place.slot + 1, len(live))
+            slots = self._head.layer.slot + 1
+            batch = Batch(self._layout.blocks, self._steps, self._shapes, group(live), slots, len(live))
             height, width, channels = self._layout.image
             x, exponent = batch.forward(torch.ones(height, width, 1, channels, dtype=self.dtype))
             table = batch.backward(self._head.backward(x))
@@ -166,24 +141,17 @@ class Supernet:
 
     def _moments(self, arch: str, seen: Survey, table: Table | None, sample: int) -> Moments:
         """One architecture's column of the table; without a table nothing has any saliency."""
-        places = list(self._layers(self._layout.choice(arch)))
-        count = len(places)
-        numel = np.fromiter((place.numel for place in places), np.int64, count)
-        total, square, peak = np.zeros((3, count))
-        exponent = np.zeros(count, np.int64)
+        names, numel, slot, block, target = self._places(self._layout.choice(arch))
+        total, square, peak = np.zeros((3, len(names)))
+        exponent = np.zeros(len(names), np.int64)
         if table is not None:
-            slots = [place.slot for place in places]
-            blocks = [place.block for place in places]
-            total, square, peak = (column[slots, sample] for column in table[:3])
+            total, square, peak = (column[slot, sample] for column in table[:3])
             peak, scale = np.frexp(peak)
             total, square = np.ldexp(total, -scale), np.ldexp(square, -2 * scale)
-            exponent = np.where(peak > 0, table.exponent[blocks, sample] + scale, 0)
+            exponent = np.where(peak > 0, table.exponent[block, sample] + scale, 0)
         m2 = np.maximum(square - total * total / numel, 0.0)
-        arrived = (*seen.arrived, True)
-        used = (arrived[p.block] and (p.edge is None or seen.reached[p.edge]) for p in places)
-        unused = ~np.fromiter(used, np.bool_, count)
+        unused = ~seen.reached[block, target]
         precision = "float64" if self.dtype == torch.float64 else "float32"
-        names = tuple(place.name for place in places)
         return Moments(names, numel, exponent, total, m2, total, m2, peak, unused, precision)
 
 
@@ -195,8 +163,8 @@ def _draw(layout: Layout, seed: int, space: str) -> Iterator[Tensor]:
     draws: list[tuple[tuple[int, ...], float, bool]] = []
     operations = (op for block in layout.blocks for edge in block.edges for op in edge.candidates.values())
     for conv in (conv for operation in operations for conv in layouts.convs(operation)):
-        fan_in, fan_out = (channels * conv.kernel**2 for channels in (conv.channels_in, conv.channels_out))
-        sizes = (conv.channels_out, conv.channels_in, conv.kernel, conv.kernel)
+        sizes = layouts.weight_shape(conv)
+        fan_in, fan_out = prod(sizes[1:]), sizes[0] * prod(sizes[2:])
         draws.append((sizes, (2.0 / fan_out) ** 0.5 if layout.fan_out else fan_in**-0.5, layout.fan_out))
     head = layout.head
     features = head.repeats * head.channels

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 from ssnr._errors import UsageError
 from ssnr._registry import Registry
 from ssnr.spaces import Space, transnasbench101_layout
+from ssnr.spaces.darts import SKELETONS, CellPlan, Skeleton, plan
+from ssnr.spaces.darts_text import NODES, parse_genotype
 from ssnr.spaces.nasbench201 import CELLS_PER_STAGE, EDGES, WIDTHS, parse_ops
 from ssnr.spaces.transnasbench101 import OPERATIONS, TransNasBench101Micro
 from ssnr.spaces.transnasbench101_layout import MICRO_CODES, STEM, TASKS, TILES
@@ -39,10 +42,27 @@ class Conv(NamedTuple):
     stride: int = 1
 
 
+class Depthwise(NamedTuple):
+    """A convolution of each channel by itself that keeps the size at stride 1; dilated, it only has odd kernels."""
+
+    name: str
+    channels: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+
+
 class AveragePool(NamedTuple):
-    """Averages of the pixels inside the image: 3×3 windows around each, or 2×2 windows side by side."""
+    """Averages of the pixels inside the image: 3×3 windows around every `stride`-th pixel, or 2×2 side by side."""
 
     kernel: int
+    stride: int = 1
+
+
+class MaxPool(NamedTuple):
+    """The largest of the 3×3 window around every `stride`-th pixel."""
+
+    stride: int = 1
 
 
 class Halves(NamedTuple):
@@ -52,7 +72,7 @@ class Halves(NamedTuple):
     odd: Conv
 
 
-Step = Conv | AveragePool | Halves
+Step = Conv | Depthwise | AveragePool | MaxPool | Halves
 Operation = tuple[Step, ...]  # the identity is the empty one
 
 
@@ -60,49 +80,69 @@ def shape_after(operation: Operation, shape: Shape) -> Shape:
     """Shape of what an operation puts out."""
     for step in operation:
         height, width, channels = shape
+        stride = 2
         if isinstance(step, Halves):
-            shape = (height // 2, width // 2, step.even.channels_out + step.odd.channels_out)
-        elif isinstance(step, Conv):
-            shape = (-(-height // step.stride), -(-width // step.stride), step.channels_out)
-        elif step.kernel == 2:
-            shape = (height // 2, width // 2, channels)
+            channels = step.even.channels_out + step.odd.channels_out
+        else:
+            stride = step.stride
+            channels = step.channels_out if isinstance(step, Conv) else channels
+        shape = (-(-height // stride), -(-width // stride), channels)
     return shape
 
 
-def convs(operation: Operation) -> list[Conv]:
+def convs(operation: Operation) -> list[Conv | Depthwise]:
     """The convolutions of an operation."""
-    found: list[Conv] = []
+    found: list[Conv | Depthwise] = []
     for step in operation:
-        found += [step.even, step.odd] if isinstance(step, Halves) else [step] if isinstance(step, Conv) else []
+        if isinstance(step, Halves):
+            found += [step.even, step.odd]
+        elif isinstance(step, (Conv, Depthwise)):
+            found.append(step)
     return found
+
+
+def weight_shape(conv: Conv | Depthwise) -> tuple[int, int, int, int]:
+    """(output channels, input channels of each, rows, columns)."""
+    if isinstance(conv, Depthwise):
+        return conv.channels, 1, conv.kernel, conv.kernel
+    return conv.channels_out, conv.channels_in, conv.kernel, conv.kernel
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------
 
 
 class Edge(NamedTuple):
-    """What may lead from one node to another: name → operation. `module` is the operation's name in its block."""
+    """What may lead from one node to another: name → operation."""
 
     source: int
     target: int
-    module: str
     candidates: Mapping[str, Operation]
 
 
 class Block(NamedTuple):
-    """A graph whose node 0 is what the block before puts out and whose last node is what it puts out itself.
+    """A graph whose first nodes are what blocks before put out, and which puts out some of its nodes.
 
-    `prefix` is the block's name in the network. Edges stand in the order of the network's parameters, a node's
-    incoming ones before its outgoing ones. `shared`: every architecture uses every edge's only candidate. `connected`:
-    where nothing leads to a node, its zeros still depend on node 0 for autograd, so that what lies before is flagged
-    dead and not unused.
+    `prefix` is the block's name in the network, `modules` the names of an architecture's operations in it, by their
+    place in its choice. A node's incoming edges stand before its outgoing ones. `inputs` says which blocks the first
+    nodes are, counted backwards: 1 is the one just before, of the first block the image. `outputs` are joined on
+    channels; none stands for the last node alone. `kind`: which of an architecture's choices is for this block; None:
+    every architecture uses every edge's only candidate, in the order of edges. `connected`: where nothing leads to a
+    node, its zeros still depend on node 0 for autograd, so that what lies before is flagged dead and not unused.
     """
 
     prefix: str
     nodes: int
     edges: tuple[Edge, ...]
-    shared: bool = False
+    modules: tuple[str, ...]
+    kind: int | None = 0
     connected: bool = True
+    inputs: tuple[int, ...] = (1,)
+    outputs: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The nodes that are put out."""
+        return self.outputs or (self.nodes - 1,)
 
 
 class Head(NamedTuple):
@@ -114,15 +154,17 @@ class Head(NamedTuple):
     repeats: int = 1
 
 
-Choice = tuple[str, ...]  # the operation on each edge
-_BATCH_BYTES, _BATCH_SIZE = 128 << 20, 64
+Use = tuple[int, str]  # an edge and the operation on it
+Choice = tuple[tuple[Use, ...], ...]  # by kind of block, what an architecture uses
 ZERO = ""  # the operation that gives zero, which is no candidate
+_BATCH_SIZE = 64
 
 
 class Layout(NamedTuple):
-    """All of a space: input image, blocks, head, `choice` of an architecture in every block that is not `shared`.
+    """All of a space: input image, blocks, head, `choice` of an architecture.
 
-    `fan_out`: blocks start from N(0, 2/fan_out) instead of PyTorch's default.
+    `fan_out`: blocks start from N(0, 2/fan_out) instead of PyTorch's default. `batch_bytes`: of a pass, for what is
+    kept of its forward half.
     """
 
     image: Shape
@@ -130,6 +172,7 @@ class Layout(NamedTuple):
     head: Head
     choice: Callable[[str], Choice]
     fan_out: bool = False
+    batch_bytes: int = 128 << 20
 
 
 # Family → function from a space to its layout.
@@ -156,26 +199,52 @@ def layout_of(space: Space) -> Layout:
     return LAYOUTS[space.family](space)
 
 
+def every_edge(block: Block) -> tuple[Use, ...]:
+    """Every edge's operations."""
+    return tuple((e, operation) for e, edge in enumerate(block.edges) for operation in edge.candidates)
+
+
+def shapes(layout: Layout) -> list[list[Shape]]:
+    """Of the nodes of each block, and at the end that of what it puts out."""
+    put_out, found = [layout.image], list[list[Shape]]()
+    for block in layout.blocks:
+        made = [put_out[-back] for back in block.inputs]
+        made += made[:1] * (block.nodes - len(made))
+        for edge in block.edges:
+            for operation in edge.candidates.values():
+                made[edge.target] = shape_after(operation, made[edge.source])
+        height, width, _ = made[-1]
+        put_out.append((height, width, sum(made[node][2] for node in block.ends)))
+        found.append([*made, put_out[-1]])
+    return found
+
+
 def batch_size(layout: Layout, itemsize: int) -> int:
     """How many architectures go through one pass, whose numbers take `itemsize` bytes each.
 
-    At most `_BATCH_BYTES` of activations, and at most `_BATCH_SIZE` samples: more are no faster.
+    At most `batch_bytes` of activations, and at most `_BATCH_SIZE` samples: more are no faster.
     """
-    shape, numbers = layout.image, 0
-    for block in layout.blocks:
-        shapes = [shape] * block.nodes
-        for edge in block.edges:
-            for operation in edge.candidates.values():
-                shapes[edge.target] = shape_after(operation, shapes[edge.source])
-        numbers += sum(height * width * channels for height, width, channels in shapes)
-        shape = shapes[-1]
-    return max(1, min(_BATCH_SIZE, _BATCH_BYTES // (numbers * itemsize)))
+    numbers = 0
+    for block, nodes in zip(layout.blocks, shapes(layout), strict=True):
+        numbers += sum(prod(shape) for shape in (nodes if block.outputs else nodes[:-1]))
+        inner = (_inner(op, nodes[edge.source]) for edge in block.edges for op in edge.candidates.values())
+        numbers += len(block.modules) * max(inner)
+    return max(1, min(_BATCH_SIZE, layout.batch_bytes // (numbers * itemsize)))
 
 
-def chain(prefix: str, *operations: tuple[str, Operation]) -> Block:
-    """A shared block of (module, operation) one after the other."""
-    edges = tuple(Edge(k, k + 1, module, {"only": operation}) for k, (module, operation) in enumerate(operations))
-    return Block(prefix, len(edges) + 1, edges, shared=True)
+def _inner(operation: Operation, shape: Shape) -> int:
+    """Numbers that are kept of an operation of several steps: what goes into each."""
+    numbers = 0
+    for step in operation if len(operation) > 1 else ():
+        numbers += prod(shape)
+        shape = shape_after((step,), shape)
+    return numbers
+
+
+def chain(prefix: str, *operations: tuple[str, Operation], inputs: tuple[int, ...] = (1,)) -> Block:
+    """A block of (module, operation) one after the other, which every architecture uses."""
+    edges = tuple(Edge(k, k + 1, {"only": operation}) for k, (_, operation) in enumerate(operations))
+    return Block(prefix, len(edges) + 1, edges, tuple(module for module, _ in operations), None, inputs=inputs)
 
 
 # --- NAS-Bench-201 --------------------------------------------------------------------------------------------
@@ -195,25 +264,29 @@ def nasbench201(space: Space, cells_per_stage: int = CELLS_PER_STAGE) -> Layout:
             "nor_conv_3x3": (Conv("1", width, width, 3),),
             "avg_pool_3x3": (AveragePool(3),),
         }
-        edges = tuple(Edge(i, j, f"{i}_{j}", operations) for i, j in EDGES)
-        blocks += [Block(f"cells.{len(blocks) - 1 + k}", 4, edges) for k in range(cells_per_stage)]
+        edges = tuple(Edge(i, j, operations) for i, j in EDGES)
+        blocks += [Block(f"cells.{len(blocks) - 1 + k}", 4, edges, _names(EDGES)) for k in range(cells_per_stage)]
     head = Head("classifier", WIDTHS[-1], space.num_classes)
     return Layout((size, size, channels), tuple(blocks), head, partial(_ops_choice, parse_ops, "none"))
 
 
 def _ops_choice(parse: Callable[[str], Sequence[str]], zero: str, arch: str) -> Choice:
-    return tuple(ZERO if op == zero else op for op in parse(arch))
+    return (tuple((edge, ZERO if op == zero else op) for edge, op in enumerate(parse(arch))),)
+
+
+def _names(edges: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    return tuple(f"{source}_{target}" for source, target in edges)
 
 
 def _reduction(prefix: str, width: int) -> Block:
     """Two 3×3 convolutions, beside an average pooling and a 1×1 convolution."""
     wide = 2 * width
     edges = (
-        Edge(0, 1, "main", {"only": (Conv("1", width, wide, 3, stride=2),)}),
-        Edge(1, 2, "main", {"only": (Conv("4", wide, wide, 3),)}),
-        Edge(0, 2, "shortcut", {"only": (AveragePool(2), Conv("1", width, wide, 1))}),
+        Edge(0, 1, {"only": (Conv("1", width, wide, 3, stride=2),)}),
+        Edge(1, 2, {"only": (Conv("4", wide, wide, 3),)}),
+        Edge(0, 2, {"only": (AveragePool(2, 2), Conv("1", width, wide, 1))}),
     )
-    return Block(prefix, 3, edges, shared=True)
+    return Block(prefix, 3, edges, ("main", "main", "shortcut"), None)
 
 
 # --- TransNAS-Bench-101, micro --------------------------------------------------------------------------------
@@ -235,10 +308,9 @@ def transnasbench101_micro(space: Space) -> Layout:
     made = [chain("stem", ("", (Conv("0", channels, half, 3, 2),)), ("", (Conv("3", half, width, 3, 2),)))]
     for block in plan:
         inner = transnasbench101_layout.Block(block.channels_out, block.channels_out, 1)
-        edges = tuple(
-            Edge(i, j, f"{i}_{j}", _micro_operations(inner if i else block)) for i, j in transnasbench101_layout.EDGES
-        )
-        made.append(Block(f"blocks.{len(made) - 1}", 4, edges, connected=not block.changes))
+        places = transnasbench101_layout.EDGES
+        edges = tuple(Edge(i, j, _micro_operations(inner if i else block)) for i, j in places)
+        made.append(Block(f"blocks.{len(made) - 1}", 4, edges, _names(places), connected=not block.changes))
     head = Head("decoder.2", plan[-1].channels_out, task.outputs, TILES if task.head == "tiles" else 1)
     choice = partial(_ops_choice, _micro_names, "none")
     return Layout((size, size, channels), tuple(made), head, choice, fan_out=True)
@@ -248,7 +320,7 @@ def _micro_operations(block: transnasbench101_layout.Block) -> dict[str, Operati
     below, above, stride = block
     skip: Operation = ()
     if block.changes:
-        skip = (Halves(Conv("even", below, above // 2, 1), Conv("odd", below, above - above // 2, 1)),)
+        skip = _halved(below, above)
     return {
         "skip_connect": skip,
         "conv_1x1": (Conv("1", below, above, 1, stride),),
@@ -258,3 +330,72 @@ def _micro_operations(block: transnasbench101_layout.Block) -> dict[str, Operati
 
 def _micro_names(arch: str) -> list[str]:
     return [OPERATIONS[digit] for digit in parse_micro(arch)]
+
+
+# --- DARTS ----------------------------------------------------------------------------------------------------
+
+
+@register_layout("darts")
+def darts(space: Space, skeleton: Skeleton = SKELETONS["default"]) -> Layout:
+    """DARTS: before each cell a block for each of its inputs; normal cells are of kind 0, reduction cells of kind 1."""
+    channels, size, _ = space.input_shape
+    width = skeleton.stem * skeleton.width
+    blocks = [chain("stem", ("", (Conv("0", channels, width, 3),)))]
+    places = plan(skeleton, size)
+    for k, place in enumerate(places):
+        older, newer = ((Conv("1", wide, place.width, 1),) for wide in place.inputs)
+        prefix = f"cells.{k}"
+        blocks += [
+            # Three blocks a cell: the output of the cell before the last lies four back, the stem's at most as far.
+            chain(prefix, ("preprocess0", _halved(place.inputs[0], place.width) if place.after_reduction else older),
+                  inputs=(min(4, len(blocks)),)),
+            chain(prefix, ("preprocess1", newer), inputs=(2,)),
+            Block(prefix, 6, _darts_edges(place), _DARTS_MODULES, int(place.reduction), not place.reduction,
+                  (2, 1), NODES),
+        ]  # fmt: skip
+    head = Head("classifier", len(NODES) * places[-1].width, space.num_classes)
+    return Layout((size, size, channels), tuple(blocks), head, _darts_choice, batch_bytes=768 << 20)
+
+
+_DARTS_MODULES = tuple(f"{node}_{slot}" for node in NODES for slot in range(2))
+# A node may take the same operation of the same node twice, each with weights of its own: (source, target, copy).
+_DARTS_EDGES = [(source, target, copy) for target in NODES for source in range(target) for copy in range(2)]
+_DARTS_NUMBERS = {edge: number for number, edge in enumerate(_DARTS_EDGES)}
+
+
+def _darts_choice(arch: str) -> Choice:
+    kinds = []
+    for cell in parse_genotype(arch):
+        uses: list[Use] = []
+        for target, node in zip(NODES, cell, strict=True):
+            for slot, (op, source) in enumerate(node):
+                copy = int(slot == 1 and node[0] == node[1])
+                uses.append((_DARTS_NUMBERS[source, target, copy], ZERO if op == "none" else op))
+        kinds.append(tuple(uses))
+    return tuple(kinds)
+
+
+def _darts_edges(place: CellPlan) -> tuple[Edge, ...]:
+    """The operations leave nodes 0 and 1 of a reduction cell with stride 2."""
+    kept, halved = (_darts_operations(place.width, stride) for stride in (1, 2))
+    return tuple(
+        Edge(source, target, halved if place.reduction and source < 2 else kept) for source, target, _ in _DARTS_EDGES
+    )
+
+
+def _darts_operations(width: int, stride: int) -> dict[str, Operation]:
+    made: dict[str, Operation] = {
+        "max_pool_3x3": (MaxPool(stride),),
+        "avg_pool_3x3": (AveragePool(3, stride),),
+        "skip_connect": () if stride == 1 else _halved(width, width),
+    }
+    for kernel in (3, 5):
+        once = (Depthwise("1", width, kernel, stride), Conv("2", width, width, 1))
+        made[f"sep_conv_{kernel}x{kernel}"] = (*once, Depthwise("5", width, kernel), Conv("6", width, width, 1))
+        dilated = Depthwise("1", width, kernel, stride, dilation=2)
+        made[f"dil_conv_{kernel}x{kernel}"] = (dilated, once[1])
+    return made
+
+
+def _halved(below: int, above: int) -> Operation:
+    return (Halves(Conv("even", below, above // 2, 1), Conv("odd", below, above - above // 2, 1)),)

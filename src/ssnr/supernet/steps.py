@@ -3,56 +3,22 @@
 Activations are laid out as (height, width, batch, channels). There a shift by one pixel is a shift by `batch` columns
 of a (height, width · batch) image, so that one convolution, dilated by `batch`, serves the whole batch; and a sample's
 channels are a group of channels of one (height, width) image, so that one grouped convolution gives every sample's own
-weight gradient. Neither needs a copy. Everything is linear: no step keeps anything for its backward pass.
+weight gradient. Neither needs a copy. No step keeps anything for its backward pass: everything is linear where x lies.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import partial
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssnr.supernet import layouts
+from ssnr.supernet.depthwise import Depthwise
+from ssnr.supernet.layer import Gradients, Layer, Step
+from ssnr.supernet.pools import AveragePool2, AveragePool3, MaxPool
 
 # Weights whose gradients one grouped convolution gives at once: beyond, they no longer fit the core's own cache.
 _CHUNK, _SAMPLES = 1 << 18, 16
-
-
-class Layer:
-    """One weight |θ| of the supernet; `slot` is its row in the table of moments."""
-
-    def __init__(self, weight: Tensor, slot: int, dtype: torch.dtype) -> None:
-        self.slot = slot
-        outputs, inputs, *kernel = weight.shape
-        empty = partial(torch.empty, dtype=dtype, memory_format=torch.channels_last)
-        self.magnitude = empty((outputs, inputs, *kernel)).copy_(weight).abs_()
-        self.flipped = empty((inputs, outputs, *kernel)).copy_(self.magnitude.transpose(0, 1).flip(2, 3))
-        # In memory order: output channel, then row and column of the kernel, then input channel.
-        self.flat = self.magnitude.permute(0, 2, 3, 1).reshape(-1)
-
-    def saliencies(self, gradient: Tensor) -> Tensor:
-        """(b, numel) gradients in memory order → as many saliencies, in place."""
-        return gradient.mul_(self.flat)
-
-
-Gradients = Iterator[tuple[Layer, slice, Tensor]]  # layer, samples, their saliencies (samples, numel)
-
-
-class Step(Protocol):
-    """One step on activations x (H, W, b, C) and on gradients g of the shape that `forward` gives."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The step."""
-
-    def backward(self, g: Tensor) -> Tensor:
-        """Its transpose."""
-
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """θ ⊙ ∂R/∂θ of every sample; x may have one sample that stands for all."""
 
 
 class Conv:
@@ -60,20 +26,24 @@ class Conv:
 
     def __init__(self, spec: layouts.Conv, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
+        self._matrix = layer.magnitude[:, :, 0, 0]  # of a 1×1 convolution, all there is
+        if spec.kernel > 1 and spec.stride == 1:
+            flipped = layer.magnitude.transpose(0, 1).flip(2, 3)
+            self._transposed = flipped.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(H, W, b, C) → (⌈H/stride⌉, ⌈W/stride⌉, b, O)."""
+        if self.spec.kernel == 1:
+            return _product(self._read(x), self._matrix.t())
         if self.spec.stride == 1:
             return self._shifted(x, self.layer.magnitude)
-        if self.spec.kernel == 1:
-            return self._shifted(self._read(x), self.layer.magnitude)
         return _samples_last(F.conv2d(_samples_first(x), self.layer.magnitude, None, self.spec.stride, self._padding))
 
-    def backward(self, g: Tensor) -> Tensor:
+    def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """The transposed convolution; the size that a stride took comes back even."""
         stride, weight = self.spec.stride, self.layer.magnitude
         if stride == 1:
-            return self._shifted(g, self.layer.flipped)
+            return _product(g, self._matrix) if self.spec.kernel == 1 else self._shifted(g, self._transposed)
         return _samples_last(F.conv_transpose2d(_samples_first(g), weight, None, stride, self._padding, stride - 1))
 
     def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
@@ -118,45 +88,6 @@ class Conv:
         return gradient.permute(0, 2, 3, 1).reshape(samples, -1)
 
 
-class AveragePool3:
-    """Means over 3×3 windows of the pixels inside the image: sums of three along both axes, by the pixels' number."""
-
-    def __init__(self, height: int, width: int, dtype: torch.dtype) -> None:
-        rows, columns = (_window_sizes(n, dtype) for n in (height, width))
-        self.share = (rows[:, None] * columns[None, :]).reciprocal()[:, :, None, None]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(H, W, b, C) → the same."""
-        return _sums_of_three(x).mul_(self.share)
-
-    def backward(self, g: Tensor) -> Tensor:
-        """Shares of each window, summed over the windows that a pixel is in."""
-        return _sums_of_three(g * self.share)
-
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """None."""
-        return iter(())
-
-
-class AveragePool2:
-    """Means over 2×2 windows side by side."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(H, W, b, C) → (H/2, W/2, b, C)."""
-        rows = x[::2] + x[1::2]
-        return (rows[:, ::2] + rows[:, 1::2]).mul_(0.25)
-
-    def backward(self, g: Tensor) -> Tensor:
-        """A quarter to each pixel."""
-        height, width, batch, channels = g.shape
-        quarter = (g * 0.25)[:, None, :, None]
-        return quarter.expand(height, 2, width, 2, batch, channels).reshape(2 * height, 2 * width, batch, channels)
-
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """None."""
-        return iter(())
-
-
 class Halves:
     """1×1 convolutions of the pixels with even, and of those with odd, row and column."""
 
@@ -168,13 +99,13 @@ class Halves:
         even, odd = self._parts(x)
         return torch.cat((self.even.forward(even), self.odd.forward(odd)), dim=3)
 
-    def backward(self, g: Tensor) -> Tensor:
+    def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """Zero at pixels of which one of row and column is even, the other odd."""
         even, odd = self._split(g)
         height, width, batch, _ = g.shape
         out = g.new_zeros((2 * height, 2 * width, batch, self.even.spec.channels_in))
-        out[::2, ::2] = self.even.backward(even)
-        out[1::2, 1::2] = self.odd.backward(odd)
+        out[::2, ::2] = self.even.backward(x, even)
+        out[1::2, 1::2] = self.odd.backward(x, odd)
         return out
 
     def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
@@ -196,10 +127,14 @@ def build(operation: layouts.Operation, layers: list[Layer], shape: layouts.Shap
     for spec in operation:
         if isinstance(spec, layouts.Conv):
             made.append(Conv(spec, next(left)))
+        elif isinstance(spec, layouts.Depthwise):
+            made.append(Depthwise(spec, next(left)))
         elif isinstance(spec, layouts.Halves):
             made.append(Halves(Conv(spec.even, next(left)), Conv(spec.odd, next(left))))
+        elif isinstance(spec, layouts.MaxPool):
+            made.append(MaxPool(spec.stride))
         else:
-            made.append(AveragePool2() if spec.kernel == 2 else AveragePool3(*shape[:2], dtype))
+            made.append(AveragePool2() if spec.kernel == 2 else AveragePool3(*shape[:2], spec.stride, dtype))
         shape = layouts.shape_after((spec,), shape)
     return made
 
@@ -224,41 +159,15 @@ class Head:
         return share.expand(x.shape).contiguous()
 
 
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    """Every pixel's channels times a matrix."""
+    return (x.reshape(-1, x.shape[3]) @ matrix).view(*x.shape[:3], -1)
+
+
 def _pixelwise(x: Tensor, g: Tensor) -> Tensor:
     """(b, O·C): Σ over pixels of g ⊗ x, the weight gradient of a 1×1 convolution."""
-    # Each sample's own matrix in one piece first: the product takes less time than strides across the batch would cost.
-    left, right = (t.flatten(0, 1).transpose(0, 1).contiguous() for t in (g, x))
-    return torch.bmm(left.transpose(1, 2), right.expand(len(left), -1, -1)).flatten(1)
-
-
-def _sums_of_three(x: Tensor) -> Tensor:
-    """Σ over the 3×3 window around each pixel, one axis after the other; a new tensor."""
-    return _three_columns(_three_rows(x))
-
-
-def _three_rows(x: Tensor) -> Tensor:
-    """x[h − 1] + x[h] + x[h + 1] where there are such rows."""
-    out = torch.empty(x.shape, dtype=x.dtype)
-    torch.add(x[:-1], x[1:], out=out[:-1])
-    out[-1] = x[-1]
-    out[1:] += x[:-1]
-    return out
-
-
-def _three_columns(x: Tensor) -> Tensor:
-    out = torch.empty(x.shape, dtype=x.dtype)
-    torch.add(x[:, :-1], x[:, 1:], out=out[:, :-1])
-    out[:, -1] = x[:, -1]
-    out[:, 1:] += x[:, :-1]
-    return out
-
-
-def _window_sizes(size: int, dtype: torch.dtype) -> Tensor:
-    """How many pixels of a window of three lie inside, for each place."""
-    inside = torch.full((size,), 3.0, dtype=dtype)
-    inside[0] -= 1
-    inside[-1] -= 1
-    return inside
+    left, right = g.flatten(0, 1).permute(1, 2, 0), x.flatten(0, 1).transpose(0, 1)
+    return torch.bmm(left, right.expand(len(left), -1, -1)).flatten(1)
 
 
 def _samples_first(x: Tensor) -> Tensor:
