@@ -29,12 +29,14 @@ class Target:
         net: the network, initialised from the seed.
         input_shape: of one input, None where only the user knows.
         classes: number of classes its labels have, None where unknown.
+        init: where its weights come from, for people.
     """
 
     text: str
     net: nn.Module
     input_shape: tuple[int, ...] | None
     classes: int | None
+    init: str
 
 
 def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
@@ -50,10 +52,12 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
     if where.split("/")[0] in SPACES:
         space = get_space(where)
         net = space.build(space.parse(what), seed=seed, variant=variant)
-        return Target(text, net, space.input_shape, space.num_classes)
+        return Target(text, net, space.input_shape, space.num_classes, f"drawn from (seed {seed}, space, network)")
     made = _load(where, what)
     torch.manual_seed(seed)
+    init = "as the module has them"
     if not isinstance(made, nn.Module) and callable(made):
+        init = f"made by {what}() after torch.manual_seed({seed})"
         try:
             made = made()
         except Exception as error:
@@ -63,7 +67,7 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
             f"target {text!r}: {what} is a {type(made).__name__}, expected a Module or a function that makes one"
         )
     shape = getattr(made, "input_shape", None)
-    return Target(text, made, tuple(shape) if shape is not None else None, None)
+    return Target(text, made, tuple(shape) if shape is not None else None, None, init)
 
 
 def outputs_for_labels(net: nn.Module, input_shape: tuple[int, ...]) -> int | None:
