@@ -27,7 +27,7 @@ def chain(*weights: torch.Tensor) -> nn.Sequential:
 
 
 def drawn(activation: nn.Module, seed: int | None = None) -> tuple[nn.Sequential, tuple[torch.Tensor, torch.Tensor]]:
-    """Linear(4→5), an activation, Linear(5→3) from seed 0; 8 samples and labels drawn next, or from a seed of theirs."""
+    """Linear(4→5), an activation, Linear(5→3) from seed 0; 8 samples with labels drawn next, or from their own."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 5), activation, nn.Linear(5, 3))
     if seed is not None:

@@ -160,7 +160,7 @@ def _sweep(
     with Store(path) as store:
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
         already = layout.distinct - len(layout.missing)
-        if already:
+        if already and layout.groups:  # controls alone are never missing
             terminal.note(f"{path}: {already:,} of {layout.distinct:,} networks are there already")
         done = failures = 0
         steps = engine.run(layout, store, workers=workers, executor=executor)
