@@ -112,8 +112,7 @@ def _batch(space: str, size: int) -> Any:
 
 def swept(space: str, work: str, count: int, batch_size: int, recipe: str) -> tuple[float, float, int]:
     """Clock and processor seconds of a sweep, and its number of architectures."""
-    import ssnr
-    from ssnr import scoring as scoring
+    import ssnr.scoring  # torch with it, before the clock starts
 
     archs, batch = chosen(space, count), _batch(space, batch_size)
     with tempfile.TemporaryDirectory() as folder, stopwatch() as taken:
