@@ -24,7 +24,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.cells
+	$(BIN)/python -m benchmarks --json $(OUT)/benchmarks.json
 
 clean:
 	rm -rf $(VENV) $(OUT)

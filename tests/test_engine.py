@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import ssnr
-from ssnr.proxies import failed
 from ssnr import engine
 from ssnr.data import noise
+from ssnr.proxies import failed
 from ssnr.spaces import get_space
 from ssnr.store import Store
 
@@ -133,35 +133,33 @@ def test_a_worker_that_dies_is_reported_and_what_was_scored_is_kept(tmp_path, mo
     assert kept and SPACE.twin(ARCHS[7]) not in kept
 
 
+def started_sweep(path, space, archs, *options, **pipes):
+    """A sweep in a process group of its own, and the command that does the rest."""
+    command = [sys.executable, "-m", "ssnr", "sweep", space, "-p", "synflow", "--archs", archs, "--store", str(path)]
+    return subprocess.Popen([*command, *options], start_new_session=True, **pipes), command
+
+
+def kept_in(path) -> int:
+    """Results in a store that another process may be about to create."""
+    if not path.exists():
+        return 0
+    with Store(path) as store:
+        return sum(len(store.done(group)) for group in store.groups())
+
+
+def wait_for_results(path) -> None:
+    deadline = time.monotonic() + 120
+    while kept_in(path) == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def test_a_killed_sweep_keeps_its_chunks_and_the_same_command_does_the_rest(tmp_path):
     path = tmp_path / "s.sqlite"
-    command = [
-        sys.executable,
-        "-m",
-        "ssnr",
-        "sweep",
-        SPACE.name,
-        "-p",
-        "synflow",
-        "--archs",
-        "150",
-        "--store",
-        str(path),
-    ]
-    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
-
-    def kept() -> int:
-        if not path.exists():
-            return 0
-        with Store(path) as store:
-            return sum(len(store.done(group)) for group in store.groups())
-
-    deadline = time.monotonic() + 120
-    while kept() == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process, command = started_sweep(path, SPACE.name, "150", "--workers", "2", stderr=subprocess.DEVNULL)
+    wait_for_results(path)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    before = kept()
+    before = kept_in(path)
     assert before > 0
     subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
     with Store(path) as store:
@@ -173,27 +171,8 @@ def test_a_killed_sweep_keeps_its_chunks_and_the_same_command_does_the_rest(tmp_
 
 def test_ctrl_c_keeps_what_is_done_and_exits_with_130(tmp_path):
     path = tmp_path / "s.sqlite"
-    command = [
-        sys.executable,
-        "-m",
-        "ssnr",
-        "sweep",
-        "nasbench201",
-        "-p",
-        "synflow",
-        "--archs",
-        "all",
-        "--store",
-        str(path),
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    done = 0
-    while done == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)
-        if path.exists():
-            with Store(path) as store:
-                done = sum(len(store.done(group)) for group in store.groups())
+    process, _ = started_sweep(path, "nasbench201", "all", stderr=subprocess.PIPE, text=True)
+    wait_for_results(path)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ssnr.data import Batch
     from ssnr.spaces import Space
+    from ssnr.targets import Target
 
 MOST = 1_000_000  # architectures that `--archs all` takes for meant
 HEADLINE = ("synflow/layerwise_ssnr",)
@@ -61,7 +62,7 @@ def score(
         for note in dict.fromkeys(note for s in scores.values() for note in s.notes):
             terminal.note(f"{text}: {note}")
         parameters = sum(p.numel() for p in target.net.parameters())
-        documents.append(_document(text, parameters, scores, batch, where, chosen))
+        documents.append(_document(target, parameters, scores, batch, where, chosen))
         rows.append((text, parameters, scores))
         failures += [f"{text}: {name}: {s.reason}" for name, s in scores.items() if s.status == "failed"]
     if as_json:
@@ -76,14 +77,15 @@ def score(
 
 
 def _document(
-    text: str, parameters: int, scores: dict[str, Score], batch: Batch | None, device: str, recipe: Recipe
+    target: Target, parameters: int, scores: dict[str, Score], batch: Batch | None, device: str, recipe: Recipe
 ) -> dict[str, Any]:
     return {
-        "target": text,
+        "target": target.text,
         "params": parameters,
         "scores": {name: _score_json(s) for name, s in scores.items()},
         "batch": None if batch is None else {"fingerprint": batch.fingerprint, "notes": list(batch.notes)},
         "mode": recipe.mode,
+        "init": target.init,
         "device": device,
     }
 
@@ -142,9 +144,13 @@ def sweep(
 
         batch = batches.load(data, space.input_shape, space.num_classes, size=batch_size, seed=seed)
         terminal.note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
+    repeats = len(chosen_archs) - len(set(chosen_archs))
+    if repeats:
+        terminal.note(f"{repeats:,} of {len(chosen_archs):,} architectures are repeats: scored once, kept once")
     summary = _sweep(space, chosen_archs, parsed, store, workers, seed, batch, chosen, executor)
     if as_json:
-        terminal.print_json(summary)
+        drawn = {"of": len(space), "seed": seed, "replacement": False} if _is_number(archs) else None
+        terminal.print_json(summary | {"repeats": repeats, "drawn": drawn})
         return
     print(f"{summary['architectures']:,} architectures of {space.name}, {summary['networks']:,} distinct networks, "
           f"{summary['scored']:,} scored now, {summary['failed']:,} failed → {store}")  # fmt: skip
@@ -162,7 +168,7 @@ def _sweep(
     with Store(path) as store:
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
         already = layout.distinct - len(layout.missing)
-        if already:
+        if already and layout.groups:  # controls alone are never missing
             terminal.note(f"{path}: {already:,} of {layout.distinct:,} networks are there already")
         done = failures = 0
         steps = engine.run(layout, store, workers=workers, executor=executor)
@@ -194,7 +200,7 @@ def _architectures(space: Space, text: str, seed: int) -> list[str]:
                 f"{space.name} has {len(space):,} architectures: draw a number with --archs N, or name a file"
             )
         return list(space.all())
-    if text.lstrip("-").isdigit():
+    if _is_number(text):
         return space.sample_many(int(text), np.random.default_rng(seed))
     path = Path(text)
     if not path.is_file():
@@ -209,6 +215,10 @@ def _architectures(space: Space, text: str, seed: int) -> list[str]:
     if not found:
         raise UsageError(f"{path} holds no architecture")
     return found
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").isdigit()
 
 
 # --- correlate, reproduce -------------------------------------------------------------------------------------

@@ -272,7 +272,12 @@ def evaluate(
     value, log_value = result.value, result.log
     if value != value:
         return failed(f"{proxy.text} is not a number")._replace(layers=layers)
-    if recipe.log == "ln" and proxy.measured == "synflow" and proxy.aggregate == "sum":
+    if takes_logarithm(proxy, recipe):
         value, log_value = (log_value if log_value is not None else 0.0), None
     overflow = "beyond float64: see log_value" if abs(value) == float("inf") else None
     return Score(value, log_value, "ok", overflow, layers)
+
+
+def takes_logarithm(proxy: Proxy, recipe: Recipe) -> bool:
+    """Whether the recipe's value is the logarithm of the plain one."""
+    return recipe.log == "ln" and proxy.measured == "synflow" and proxy.aggregate == "sum"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ssnr import _tables, benchmarks, stats
 from ssnr._errors import UsageError
 from ssnr._selection import BenchmarkTable, choose_groups, choose_proxies, choose_space, describe_metric
-from ssnr.proxies import CONTROLS, Proxy, Score, evaluate, failed, twins_share
+from ssnr.proxies import CONTROLS, Proxy, Score, evaluate, failed, takes_logarithm, twins_share
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.store import Architecture, Group, Result, Store
 
@@ -66,13 +66,14 @@ class Study:
             rows[-1] |= {name: row[name] for name in ("n", "coverage", "failed", "dead", "ties")}
             rows[-1]["note"] = row["note"] or None
         b = self.benchmark
-        head = {"benchmark": b.name, "source": b.source, "metric": b.metric, "split": b.split, "epochs": b.epochs}
+        head = {"benchmark": b.name, "source": b.source, "metric": b.metric, "split": b.split, "epochs": b.epochs,
+                "runs": b.runs}  # fmt: skip
         return {**head, "n": self.n, "coverage": self.coverage, "notes": list(self.notes), "rows": rows}
 
     def to_csv(self) -> str:
         """The table with the benchmark named in every row."""
         table = self.table.copy()
-        for position, name in enumerate(("name", "source", "metric", "split", "epochs")):
+        for position, name in enumerate(("name", "source", "metric", "split", "epochs", "runs")):
             table.insert(position, "benchmark" if name == "name" else name, getattr(self.benchmark, name))
         return str(table.to_csv(index=False, lineterminator="\n"))
 
@@ -180,11 +181,18 @@ class _Column:
     seed: int | None = None
     data: str = ""
     reasons: tuple[str, ...] = ()  # one an architecture, "" where there is none; none at all for controls
+    logarithm: bool = False  # of a sum
 
     @property
     def scored(self) -> NDArray[np.bool_]:
         scored: NDArray[np.bool_] = (self.status == _OK) | (self.status == _DEAD)
         return scored
+
+    @property
+    def ranked(self) -> NDArray[np.float64]:
+        """The values as they are compared: a dead network's sum is 0, whose logarithm is below every other."""
+        dead: NDArray[np.float64] = np.where(self.status == _DEAD, -np.inf, self.value)
+        return dead if self.logarithm else self.value
 
 
 def _join(store: Store, space: str, benchmark: BenchmarkTable, notes: list[str]) -> _Joined:
@@ -241,7 +249,8 @@ def _evaluate(store: Store, group: Group, proxies: Sequence[Proxy], joined: _Joi
                 log_value[k, at] = score.log_value
     columns = [
         _Column(proxy.text, "proxy", value[k, spread], log_value[k, spread], status[k, spread],
-                group.recipe, group.seed, group.data if proxy.data else "", tuple(reasons[k, spread]))
+                group.recipe, group.seed, group.data if proxy.data else "", tuple(reasons[k, spread]),
+                takes_logarithm(proxy, recipe))
         for k, proxy in enumerate(proxies)
     ]  # fmt: skip
     _report(columns, notes)
@@ -295,7 +304,7 @@ def _controls(columns: Sequence[_Column], joined: _Joined) -> list[_Column]:
 
 def _row(column: _Column, joined: _Joined, ci: bool) -> dict[str, Any]:
     scored = column.scored
-    keys = stats.order_keys(column.value[scored], column.log_value[scored])
+    keys = stats.order_keys(column.ranked[scored], column.log_value[scored])
     found = stats.correlate(keys, joined.accuracy[scored], ci=ci)
     row: dict[str, Any] = {name: getattr(column, name) for name in ("proxy", "kind", "recipe", "seed", "data")}
     for name in ("spearman", "kendall"):

@@ -34,6 +34,7 @@ class Target:
         net: the network, initialised from the seed.
         input_shape: of one input, None where only the user knows.
         classes: number of classes its labels have, None where unknown.
+        init: where its weights come from, for people.
         inputs: (size, seed) → inputs, where it takes more than one tensor of random numbers.
     """
 
@@ -41,6 +42,7 @@ class Target:
     net: nn.Module
     input_shape: tuple[int, ...] | None
     classes: int | None
+    init: str
     inputs: Callable[[int, int], Any] | None = None
 
 
@@ -57,13 +59,16 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
     if where.split("/")[0] in SPACES:
         space = get_space(where)
         net = space.build(space.parse(what), seed=seed, variant=variant)
-        return Target(text, net, space.input_shape, space.num_classes)
+        return Target(text, net, space.input_shape, space.num_classes, f"drawn from (seed {seed}, space, network)")
     torch.manual_seed(seed)
     if where in _libraries.LIBRARIES:
-        return Target(text, *_libraries.build(where, what))
+        net, shape, classes, inputs = _libraries.build(where, what)
+        return Target(text, net, shape, classes, f"made by {where} after torch.manual_seed({seed})", inputs)
     made = _load(where, what)
     torch.manual_seed(seed)
+    init = "as the module has them"
     if not isinstance(made, nn.Module) and callable(made):
+        init = f"made by {what}() after torch.manual_seed({seed})"
         try:
             made = made()
         except Exception as error:
@@ -76,7 +81,7 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
         )
     shape, example = getattr(made, "input_shape", None), getattr(made, "example_input_array", None)
     inputs = None if example is None or shape is not None else lambda size, seed: example
-    return Target(text, made, tuple(shape) if shape is not None else None, None, inputs)
+    return Target(text, made, tuple(shape) if shape is not None else None, None, init, inputs)
 
 
 def batch_for(target: Target, size: int, *, labels: bool, seed: int = 0) -> Batch:
