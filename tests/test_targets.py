@@ -233,7 +233,7 @@ def test_a_network_that_a_library_cannot_build_says_why(monkeypatch):
 
 
 def test_labels_are_only_drawn_for_outputs_with_classes():
-    target = Target("own", golden(), None, None, lambda size, seed: torch.ones(size, 2))
+    target = Target("own", golden(), None, None, "given", lambda size, seed: torch.ones(size, 2))
     assert batch_for(target, 4, labels=True).targets.shape == (4,)
-    target = Target("own", nn.Conv2d(1, 2, 1), None, None, lambda size, seed: torch.ones(size, 1, 3, 3))
+    target = Target("own", nn.Conv2d(1, 2, 1), None, None, "given", lambda size, seed: torch.ones(size, 1, 3, 3))
     assert batch_for(target, 4, labels=True).targets is None
