@@ -128,8 +128,10 @@ class Reading(Bypass):
         if name == "einsum" and len(args) == 2 and isinstance(args[1], (tuple, list)):
             needed = [a for a in args[1] if isinstance(a, Tensor) and a.requires_grad]
         if name in _PRODUCTS:
-            live = [a for a in needed[:2] if a.grad_fn is not None and reaches(a, [*self._sources, *self.gates])]
+            live = [a for a in needed[:2] if a.grad_fn is not None]  # weights are leaves, nearly always
             if len(live) < 2 and not (name in _QUOTIENTS and live and live[0] is not args[0]):
+                return
+            if not all(reaches(a, [*self._sources, *self.gates]) for a in live):
                 return
         elif not needed:
             return
