@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -136,7 +137,9 @@ def test_a_worker_that_dies_is_reported_and_what_was_scored_is_kept(tmp_path, mo
 def started_sweep(path, space, archs, *options, **pipes):
     """A sweep in a process group of its own, and the command that does the rest."""
     command = [sys.executable, "-m", "ssnr", "sweep", space, "-p", "synflow", "--archs", archs, "--store", str(path)]
-    return subprocess.Popen([*command, *options], start_new_session=True, **pipes), command
+    # A shell that starts the tests in the background has them ignore interrupts; the command is to heed them.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen([*command, *options], start_new_session=True, preexec_fn=heed, **pipes), command
 
 
 def kept_in(path) -> int:
