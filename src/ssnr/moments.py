@@ -204,9 +204,16 @@ def _layer(name: str, values: Tensor) -> tuple[tuple[float, ...], int]:
 
 def _sum_m2(values: Tensor) -> tuple[float, float]:
     """Sum and centred second moment, in two passes: the one-pass formula loses what a small σ stands for."""
-    total = float(values.sum())
-    centred = values - total / values.numel()
-    return total, float(centred.dot(centred))
+    import torch
+
+    # In pieces that stay in the processor's cache: a layer of millions is read twice instead of five times.
+    parts = torch.split(values, _PIECE)
+    total = float(torch.stack([part.sum() for part in parts]).sum())
+    mean = total / values.numel()
+    return total, float(torch.stack([(centred := part - mean).dot(centred) for part in parts]).sum())
+
+
+_PIECE = 1 << 16
 
 
 # --- bytes, for the store -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +14,7 @@ from ssnr._model import Model, outputs_of
 from ssnr._scaled import Scaled
 from ssnr.data import ones
 from ssnr.linearize import CopiesNeeded, linear, mark_tokens
-from ssnr.saliencies.signals import Signal, followed, mapped, moved, products, set_mode, spread
+from ssnr.saliencies.signals import Signal, dense, followed, mapped, moved, set_mode, spread
 
 # Where R or a layer's largest saliency is outside of 2^low … 2^high, something may have been lost on the way.
 _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
@@ -60,7 +61,7 @@ def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copie
     inputs, sources = followed(moved(_all_ones(example), device, dtype))
     if model.recipe.tokens == "ones":
         mark_tokens(inputs)
-    weights = model.weights(dtype, torch.abs, statistics=model.recipe.norms != "all")
+    weights = model.weights(dtype, torch.abs_, statistics=model.recipe.norms != "all")
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
     set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
@@ -74,12 +75,32 @@ def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copie
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated)
     entries = [*sources, *read.gates]
     found = torch.autograd.grad(R, [*leaves.values(), *entries], allow_unused=True)
-    gradients, flows = found[: len(leaves)], found[len(leaves) :]
-    # Not in place: two weights that are added have one gradient tensor between them.
-    magnitudes = [None if s is None else s.abs_() for s in products(list(leaves.values()), list(gradients))]
+    gradients: list[Tensor | None] = list(found[: len(leaves)])
+    flows = found[len(leaves) :]
+    del found
+    magnitudes = _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated)
+
+
+@torch.no_grad()
+def _magnitudes(theta: list[Tensor], gradients: list[Tensor | None]) -> list[Tensor | None]:
+    """|θ ⊙ g| of each weight, in the gradient's own memory where nobody else has it; `gradients` is emptied.
+
+    Two weights that are added have one gradient tensor between them, and that of a sum is one number, expanded.
+    """
+    holders = Counter(g.untyped_storage().data_ptr() for g in gradients if g is not None and not g.is_sparse)
+    found: list[Tensor | None] = []
+    for place, weight in enumerate(theta):
+        g, gradients[place] = gradients[place], None
+        if g is None:
+            found.append(None)
+            continue
+        g = dense(g)
+        own = holders[g.untyped_storage().data_ptr()] == 1 and g.untyped_storage().nbytes() == g.nbytes
+        found.append(g.mul_(weight).abs_() if own else (g * weight).abs_())
+    return found
 
 
 def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
@@ -87,7 +108,7 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     live = [t for t in signal.tensors.values() if t is not None and t.numel()]
     if signal.dead or not live:
         return not live  # nothing flows: because of the network, or because it all vanished
-    peaks = torch.stack([t.detach().amax().to(torch.float64) for t in live])
+    peaks = torch.stack([t.amax().to(torch.float64) for t in live])
     present = peaks[peaks > 0]
     if not bool(torch.isfinite(peaks).all()) or not len(present):
         return False
