@@ -45,7 +45,8 @@ print(tables.filled("before\\n<!-- speed -->\\nold\\n<!-- /speed -->\\nafter <!-
         "| supernet | 1.25 [1, 2] | 3 | – |",
         "| naive | 1,234 | 1 | 8.12 |",
         "",
-        "2026-01-01: 2 cores of P, 4.0 GiB, load 0.5 at the start; Python 3.11, torch 2.6, numpy 2.0; threads: one; seed 0",
+        "2026-01-01: 2 cores of P, 4.0 GiB, load 0.5 at the start; Python 3.11, torch 2.6, numpy 2.0; "
+        "threads: one; seed 0",
         "<!-- /speed -->",
         "after <!-- other -->",
     ]
