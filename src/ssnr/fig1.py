@@ -13,7 +13,7 @@ from ssnr import curves, plots
 from ssnr._errors import SsnrError
 from ssnr.data import cifar10
 from ssnr.experiments import Notify, Ways, check_saliency, curve, on_images
-from ssnr.pruning import check_density, compact
+from ssnr.pruning import check_density, compact, rounds_of
 from ssnr.spaces import get_space
 from ssnr.training import Images, cifar10_images
 
@@ -174,7 +174,7 @@ def describe(plan: Plan, images: Images) -> str:
     short = f", then {w.finetune_epochs} at {w.finetune_lr:g} behind a pruning" if w.finetune_epochs else ""
     return (
         f"vgg:{plan.arch} on {images.name}. {w.saliency} masks over all layers"
-        f"{f' in {w.rounds} rounds' if w.rounds else ''}; scores of the weights that are left, norms bypassed. "
+        f" in {w.rounds or rounds_of(w.saliency)} rounds; scores of the weights that are left, norms bypassed. "
         f"Training: {w.epochs} epochs of SGD with momentum 0.9, weight decay 0.0005, batch {w.batch_size}, "
         f"learning rate {w.lr:g} falling to 0 along a cosine{short}, crops and mirror images, {w.precision}, "
         f"seed {w.seed}."
