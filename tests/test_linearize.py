@@ -322,3 +322,34 @@ def test_a_score_lists_what_is_approximated():
     assert score.approximated == ("1 (gelu)", "3 (sigmoid)")
     assert score.notes == ("approximated, not of degree one at |θ|: 1 (gelu), 3 (sigmoid)",)
     assert ssnr.score(nn.Linear(3, 3), input_shape=(3,))["synflow/layerwise_ssnr"].approximated == ()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_by_the_module_is_attention_by_its_formula_where_no_format_holds_it(causal):
+    class Encoder(nn.Module):
+        """Self-attention behind a deep stack, by `MultiheadAttention` or by the fused function."""
+
+        def __init__(self, fused: bool) -> None:
+            super().__init__()
+            torch.manual_seed(2)
+            self.stack = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(20)))
+            self.attention, self.fused = nn.MultiheadAttention(8, 2, batch_first=True), fused
+            with torch.no_grad():
+                for layer in self.stack:
+                    layer.weight *= 2.0**80
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stack(x)
+            mask = ~torch.ones(3, 3, dtype=torch.bool).tril() if causal else None
+            if not self.fused:
+                return self.attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+            m = self.attention
+            parts = F.linear(x, m.in_proj_weight, m.in_proj_bias).chunk(3, -1)
+            heads = [part.unflatten(-1, (2, 4)).transpose(1, 2) for part in parts]
+            mixed = F.scaled_dot_product_attention(*heads, is_causal=causal)
+            return m.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    one, other = (ssnr.score(Encoder(fused), input_shape=(3, 8), proxies=PROXIES) for fused in (False, True))
+    assert {score.status for score in one.values()} == {"ok"}
+    for name in PROXIES:
+        assert one[name].log_value == pytest.approx(other[name].log_value, rel=1e-12)

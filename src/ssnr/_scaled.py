@@ -11,10 +11,12 @@ them: where they are larger it has long saturated. Terms of a sum that are 2^100
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -69,7 +71,6 @@ _GROWING = _words(
     gelu silu mish hardswish elu selu celu softplus
     """
 )
-_SOFTMAX = frozenset(("softmax", "log_softmax"))
 
 
 class Scaled(TorchFunctionMode):
@@ -84,6 +85,7 @@ class Scaled(TorchFunctionMode):
         largest = math.frexp(torch.finfo(dtype).max)[1]
         self.limit = largest - 3  # 2^±limit are normal numbers
         self.middle = largest // 8  # values stay within 2^±middle
+        self.digits = 1 - round(math.log2(torch.finfo(dtype).eps))  # of the format's significand
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -125,14 +127,13 @@ class Scaled(TorchFunctionMode):
         if name in _PASSES:
             return self._centred(_marked(func(*args, **kwargs), exponent_of(tensors[0])))
         if name == "scaled_dot_product_attention":
-            query, key, value, *rest = args
-            out = func(self._real(query), self._real(key), value, *rest, **kwargs)
-            return _marked(out, exponent_of(value))  # rows of weights sum to one
+            return self._attention(*args, **kwargs)
+        if name == "multi_head_attention_forward" and (found := self._heads(func, args, kwargs)) is not None:
+            return found, None
         if name in _GROWING and exponent_of(tensors[0]) > self.middle:
             return tensors[0]
-        if name in _SOFTMAX and exponent_of(args[0]) > 0:
-            dim = args[1] if len(args) > 1 else kwargs["dim"]
-            return func(self._real(self._pass_max(args[0], dim)), *args[1:], **kwargs)
+        if name == "softmax" and exponent_of(args[0]) > 0:
+            return self._softmax(args[0], args[1] if len(args) > 1 else kwargs["dim"])
         return func(*self._real(args), **{key: self._real(value) for key, value in kwargs.items()})
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -190,6 +191,65 @@ class Scaled(TorchFunctionMode):
         _marked(target.mul_(self._power(own)), 0)
         return func(target, *self._real(rest), **kwargs)
 
+    # --- attention ------------------------------------------------------------------------------------------------
+
+    def _attention(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Attention by its formula: rows of softmax sum to one, so that values pass their exponent on."""
+        if enable_gqa:
+            times = query.shape[-3] // key.shape[-3]
+            key, value = (_marked(t.repeat_interleave(times, -3), exponent_of(t)) for t in (key, value))
+        turned = _marked(key.transpose(-2, -1), exponent_of(key))
+        scores = self._product(torch.matmul, "matmul", (query, turned), {})
+        scores = _marked(scores * (scale or query.shape[-1] ** -0.5), exponent_of(scores))
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if attn_mask is not None and attn_mask.dtype is torch.bool:
+            scores = _marked(scores.masked_fill(~attn_mask, -math.inf), exponent_of(scores))
+        elif attn_mask is not None:
+            scores = self._sum(torch.add, "add", (scores, attn_mask), {})
+        out: Tensor = self._product(torch.matmul, "matmul", (self._softmax(scores, -1), value), {})
+        return out
+
+    def _softmax(self, scores: Tensor, dim: int) -> Tensor:
+        """Softmax of x − max x, which is that of x.
+
+        Where neighbouring numbers of the format are far apart, it is a maximum: its gradient is zero, and what rounding
+        leaves of it would be multiplied by the size of x.
+        """
+        finite = scores.detach()[torch.isfinite(scores)]
+        peak = float(finite.abs().amax()) if finite.numel() else 0.0
+        size = exponent_of(scores) + (math.frexp(peak)[1] if peak else 0)
+        shifted = _marked(scores - scores.amax(dim, keepdim=True), exponent_of(scores))
+        found = torch.softmax(self._real(shifted), dim)
+        return found.detach() if size > self.digits + 8 else found
+
+    def _heads(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
+        """Attention of several heads with packed weights; None for the rarer kinds."""
+        given = inspect.signature(func).bind(*args, **kwargs)
+        given.apply_defaults()
+        a = given.arguments
+        rarer = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "need_weights", "use_separate_proj_weight")
+        if any(a[name] is not None and a[name] is not False for name in rarer) or a["query"].dim() != 3:
+            return None
+        inputs, width, heads = (a["query"], a["key"], a["value"]), a["embed_dim_to_check"], a["num_heads"]
+        weights = a["in_proj_weight"].split(width)
+        biases = (None,) * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].split(width)
+        parts = []
+        for x, weight, bias in zip(inputs, weights, biases, strict=True):
+            made = self._product(F.linear, "linear", (x, weight, bias), {})
+            split = made.reshape(x.shape[0], x.shape[1] * heads, width // heads).transpose(0, 1)
+            parts.append(_marked(split, exponent_of(made)))
+        mask = a["attn_mask"]
+        if mask is not None and mask.dtype is torch.bool:
+            mask = ~mask  # here True is what is left out
+        mixed = self._attention(parts[0], parts[1], parts[2], mask)
+        joined = _marked(mixed.transpose(0, 1).reshape(*inputs[0].shape[:2], width), exponent_of(mixed))
+        out: Tensor = self._product(F.linear, "linear", (joined, a["out_proj_weight"], a["out_proj_bias"]), {})
+        return out
+
     # --- scales ---------------------------------------------------------------------------------------------------
 
     def _to(self, value: Any, exponent: int, numbers: bool = False) -> Any:
@@ -208,11 +268,6 @@ class Scaled(TorchFunctionMode):
         if isinstance(value, Tensor) and exponent_of(value):
             return value * self._power(exponent_of(value))
         return type(value)(map(self._real, value)) if isinstance(value, (tuple, list)) else value
-
-    def _pass_max(self, value: Tensor, dim: int) -> Tensor:
-        """X − max x, which softmax does not tell from x."""
-        shifted: Tensor = _marked(value - value.amax(dim, keepdim=True), exponent_of(value))
-        return shifted
 
     def _power(self, exponent: int) -> float:
         """2^exponent, or the largest or smallest that the format has."""
