@@ -353,3 +353,11 @@ def test_attention_by_the_module_is_attention_by_its_formula_where_no_format_hol
     assert {score.status for score in one.values()} == {"ok"}
     for name in PROXIES:
         assert one[name].log_value == pytest.approx(other[name].log_value, rel=1e-12)
+
+
+def test_a_head_of_zeros_behind_what_no_format_holds_is_dead():
+    net = nn.Sequential(*chain(30, 4, 2.0**60), nn.Linear(4, 2))
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    found = ssnr.score(net, input_shape=(4,))["synflow/layerwise_ssnr"]
+    assert (found.value, found.status, found.reason) == (0.0, "dead", "the output does not depend on the input")

@@ -103,7 +103,8 @@ class Scaled(TorchFunctionMode):
     def total(self, outputs: list[Tensor]) -> tuple[Tensor, int]:
         """Σ of all outputs: t and e of t·2^e."""
         sums = [self._centred(_marked(out.sum(), exponent_of(out))) for out in outputs]
-        most = max((exponent_of(s) for s in sums if bool(s != 0)), default=0)
+        # Of nothing but zeros any exponent will do, but gradients keep to the middle with one of their own.
+        most = max((exponent_of(s) for s in sums if bool(s != 0)), default=max(map(exponent_of, sums)))
         return torch.stack([self._to(s, most) for s in sums]).sum(), most
 
     # --- rules ----------------------------------------------------------------------------------------------------
