@@ -361,3 +361,26 @@ def test_a_head_of_zeros_behind_what_no_format_holds_is_dead():
     nn.init.zeros_(net[-1].bias)
     found = ssnr.score(net, input_shape=(4,))["synflow/layerwise_ssnr"]
     assert (found.value, found.status, found.reason) == (0.0, "dead", "the output does not depend on the input")
+
+
+def test_what_rounding_leaves_of_a_saturated_softmax_is_no_saliency():
+    class Looks(nn.Module):
+        """Attention over equal tokens, whose weights have no gradient but for rounding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.stack = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(4)))
+            self.query, self.value = nn.Linear(8, 8), nn.Linear(8, 8)
+            with torch.no_grad():
+                for layer in self.stack:
+                    layer.weight *= 2.0**24
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stack(x)
+            return F.scaled_dot_product_attention(self.query(x), x, self.value(x))
+
+    layers = {layer.name: layer for layer in ssnr.score(Looks(), input_shape=(7, 8))["synflow/layerwise_ssnr"].layers}
+    assert layers["query.weight"].flag in ("dead", "unused")
+    totals = [layers[name].total for name in ("stack.0.weight", "stack.3.weight", "value.weight")]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-9) == pytest.approx(totals[2], rel=1e-6)

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ssnr._errors import ScoringError
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -72,6 +74,8 @@ _GROWING = _words(
     """
 )
 
+_FARTHEST = 2**62  # exponents are kept as 64-bit integers
+
 
 class Scaled(TorchFunctionMode):
     """The mode; see the module's docstring.
@@ -105,6 +109,8 @@ class Scaled(TorchFunctionMode):
         sums = [self._centred(_marked(out.sum(), exponent_of(out))) for out in outputs]
         # Of nothing but zeros any exponent will do, but gradients keep to the middle with one of their own.
         most = max((exponent_of(s) for s in sums if bool(s != 0)), default=max(map(exponent_of, sums)))
+        if abs(most) >= _FARTHEST:
+            raise ScoringError("the sum of the outputs at |θ| is beyond 2^(2^62)")
         return torch.stack([self._to(s, most) for s in sums]).sum(), most
 
     # --- rules ----------------------------------------------------------------------------------------------------

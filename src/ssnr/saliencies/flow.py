@@ -18,6 +18,9 @@ from ssnr.saliencies.signals import Signal, dense, followed, mapped, moved, set_
 
 # Where R or a layer's largest saliency is outside of 2^low … 2^high, something may have been lost on the way.
 _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
+# A softmax of larger numbers is a maximum; what rounding leaves of its gradient would be multiplied by their size.
+_SATURATED = {torch.float64: 61, torch.float32: 32}
+_BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
 
 
 def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None) -> Signal:
@@ -113,6 +116,8 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     if not bool(torch.isfinite(peaks).all()) or not len(present):
         return False
     low, high = _SAFE[dtype]
+    if any(place.endswith(_BY_SOFTMAX) for place in signal.approximated):
+        high = _SATURATED[dtype]
     exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
 
