@@ -82,6 +82,6 @@ def filled(page: str, document: Row) -> str:
     """A page whose blocks `<!-- NAME -->` … `<!-- /NAME -->` hold the tables of a document, where it has them."""
     for name, suite in document["suites"].items():
         block = f"{markdown_table(suite['rows'])}\n\n{facts(document)}"
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        page = pattern.sub(lambda match, block=block: f"{match[1]}{block}{match[2]}", page)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        page = pattern.sub(lambda match, block=block: f"{match[1]}{block}\n{match[2]}", page)
     return page
