@@ -255,10 +255,7 @@ def reproduce(
     """`ssnr reproduce`: sweep what is missing, then picture and table."""
     if what not in ("fig2", "table1"):
         raise unknown("result of the paper", what, ("fig1", "fig2", "table1"))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
+    make_folder(out)
     if what == "table1":
         path, recipe = store or out / "table1.sqlite", recipe_of("seed", dtype, init)
         _table1(out, path, saliencies or ["synflow"], columns, workers, seeds, recipe, as_json)
@@ -340,6 +337,14 @@ def recipe_of(text: str, dtype: str | None, init: str = "independent") -> Recipe
         chosen = with_option(chosen, "dtype", dtype)
     chosen = with_option(chosen, "init", init)
     return shared(chosen) if init == "shared" else chosen
+
+
+def make_folder(out: Path) -> None:
+    """Create the folder that the option names, where it is not there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
 
 
 def shape_of(text: str | None) -> tuple[int, ...] | None:

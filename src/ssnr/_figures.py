@@ -24,13 +24,11 @@ def fig1(
 ) -> None:  # fmt: skip
     """`ssnr reproduce fig1`: train, prune, measure what is missing; then picture and tables."""
     from ssnr import fig1 as figure
+    from ssnr._commands import make_folder
 
     folder = cifar10_folder(data)
     plan = _plan(quick, epochs, densities, precision, saliencies, seed, device)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SsnrError(f"cannot create the folder {out}: {error.strerror}") from error
+    make_folder(out)
     with terminal.jobs("figure 1") as notify:
         result = figure.fig1(folder, out, plan, notify=notify)
     if as_json:

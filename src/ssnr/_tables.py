@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from ssnr._errors import SsnrError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,6 +16,19 @@ if TYPE_CHECKING:
 # How a row came about: shown only where rows differ in it.
 _ORIGIN = ("recipe", "seed", "data")
 _COUNTS = ("n", "coverage", "failed", "dead", "ties")
+
+
+def save(table: pd.DataFrame, stem: Path, page: str) -> None:
+    """Write a table as `stem`.csv and the page about it as `stem`.md.
+
+    Raises:
+        SsnrError: a file cannot be written.
+    """
+    try:
+        table.to_csv(stem.with_name(f"{stem.name}.csv"), index=False, lineterminator="\n")
+        stem.with_name(f"{stem.name}.md").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise SsnrError(f"cannot write {stem}.csv and .md: {error.strerror or error}") from error
 
 
 def estimate(row: Mapping[Any, Any], name: str) -> str:

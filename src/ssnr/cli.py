@@ -43,6 +43,12 @@ Data = Annotated[
         help="noise, cifar10:DIR or folder:DIR; default CIFAR-10 where SSNR_CIFAR10 names it, else seeded noise."
     ),
 ]
+TARGETS = "SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory, file.py:factory"
+InputShape = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="One input without the batch dimension, such as 3,32,32."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 BatchSize = Annotated[int, typer.Option(help="Samples in the batch of data-driven proxies.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 StorePath = Annotated[Path, typer.Option(help="SQLite file with what was measured; created, or resumed.")]
@@ -73,21 +79,16 @@ def _main(
 def score(
     targets: Annotated[
         list[str],
-        typer.Argument(
-            metavar="TARGET…", help="SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory, file.py:factory"
-        ),
+        typer.Argument(metavar="TARGET…", help=TARGETS),
     ],
     proxy: Proxies = None,
-    input_shape: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="One input without the batch dimension, such as 3,32,32."),
-    ] = None,
+    input_shape: InputShape = None,
     data: Data = None,
     batch_size: BatchSize = 64,
     seed: Seed = 0,
     recipe: RecipeName = "seed",
     dtype: Dtype = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    device: Device = "auto",
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Run the forward twice more, and say if it differs.")] = False,
     json: Json = False,
@@ -215,7 +216,7 @@ def reproduce(
 
 @app.command()
 def prune(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="SPACE:ARCH, pkg.mod:factory, file.py:factory")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help=TARGETS)],
     saliency: Annotated[
         str,
         typer.Option(
@@ -245,15 +246,12 @@ def prune(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="A layer or module to leave dense, such as classifier; several allowed."),
     ] = None,
-    input_shape: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="One input without the batch dimension, such as 3,32,32."),
-    ] = None,
+    input_shape: InputShape = None,
     data: Data = None,
     batch_size: BatchSize = 64,
     seed: Seed = 0,
     recipe: RecipeName = "seed",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    device: Device = "auto",
     out: Annotated[
         Path,
         typer.Option(

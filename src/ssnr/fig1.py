@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ssnr import curves, plots
-from ssnr._errors import SsnrError
+from ssnr import _tables, curves, plots
 from ssnr.data import cifar10
 from ssnr.experiments import Notify, Ways, check_saliency, curve, on_images
 from ssnr.pruning import check_density, compact, rounds_of
@@ -160,11 +159,7 @@ def draw(table: pd.DataFrame, out: str | Path, description: str) -> Fig1Result:
     figures = plots.save(plots.pruning_curve(table), folder / "fig1")
     files = (*figures, folder / "fig1.csv", folder / "fig1.md")
     result = Fig1Result(table, curves.tracking(table), files, description)
-    try:
-        table.to_csv(files[2], index=False, lineterminator="\n")
-        files[3].write_text(result.to_markdown(), encoding="utf-8")
-    except OSError as error:
-        raise SsnrError(f"cannot write {folder / 'fig1'}.csv and .md: {error.strerror or error}") from error
+    _tables.save(table, folder / "fig1", result.to_markdown())
     return result
 
 

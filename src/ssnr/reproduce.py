@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ssnr import plots
-from ssnr._errors import SsnrError
+from ssnr import _tables, plots
 from ssnr._selection import BenchmarkTable, describe_metric
 from ssnr._tables import estimate, percent
 from ssnr.recipes import Recipe
@@ -111,11 +110,7 @@ def fig2(
     figures = plots.save(plots.score_vs_accuracy(found, list(FIG2_PAPER)), folder / "fig2")
     files = (*figures, folder / "fig2.csv", folder / "fig2.md")
     result = Fig2Result(table, files, found, _describe(found, recipe, seed))
-    try:
-        table.to_csv(files[2], index=False, lineterminator="\n")
-        files[3].write_text(result.to_markdown(), encoding="utf-8")
-    except OSError as error:
-        raise SsnrError(f"cannot write {folder / 'fig2'}.csv and .md: {error.strerror or error}") from error
+    _tables.save(table, folder / "fig2", result.to_markdown())
     return result
 
 

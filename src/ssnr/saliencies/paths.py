@@ -8,7 +8,7 @@ What has a second derivative in PyTorch stays as it is. Instead of the rest, whe
     embedding with sparse gradients              dense ones
     embedding_bag, cdist, pdist, hardsigmoid     written with operations that have second derivatives
     hooks on gradients                           left out
-    checkpointed blocks                          run once and kept: weights are no longer in place when they run again
+    checkpointed blocks                          run once and kept, by `Model.swapped`
     convolution, batch norm on batch statistics  `twice.py`, which is faster
 """
 
@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -54,7 +53,6 @@ def differentiable(net: nn.Module, *, second: bool, dropout: bool, trains: bool,
     paths = Paths(second, dropout, recurrent=second or not trains, channels_last=channels_last)
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(without_checkpoints())
         stack.enter_context(without_backward_hooks(net))
         if second:
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
@@ -115,21 +113,6 @@ class Paths(TorchFunctionMode):
 
 
 @contextmanager
-def without_checkpoints() -> Iterator[None]:
-    """Keep what checkpointed blocks compute, instead of running them again in the backward pass."""
-    module: Any = torch.utils.checkpoint
-    stand_ins = {"CheckpointFunction": _Straight, "_checkpoint_hook": lambda *_: nullcontext()}
-    own = {name: getattr(module, name) for name in stand_ins if hasattr(module, name)}
-    try:
-        for name in own:
-            setattr(module, name, stand_ins[name])
-        yield
-    finally:
-        for name, value in own.items():
-            setattr(module, name, value)
-
-
-@contextmanager
 def without_backward_hooks(net: nn.Module) -> Iterator[None]:
     """Leave the hooks out that users put on gradients: modules wrap their outputs for them, which then refuse in-place
     activations, and what they record or change is no part of the network's function.
@@ -143,14 +126,6 @@ def without_backward_hooks(net: nn.Module) -> Iterator[None]:
     finally:
         for module, name, hooks in own:
             module.__dict__[name] = hooks
-
-
-class _Straight:
-    """In place of `CheckpointFunction`."""
-
-    @staticmethod
-    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
-        return function(*args)
 
 
 def in_channels_last(value: Any) -> Any:
