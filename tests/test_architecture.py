@@ -22,7 +22,7 @@ ORDER = [
     {"spaces", "store", "stats", "curves"},
     {"_masks"},
     {"_nests", "_state", "_slots", "_calling", "_precision"},
-    {"_model", "linearize", "_scaled"},
+    {"_model", "linearize", "_degrees", "_scaled"},
     {"data"},
     {"saliencies", "activations", "supernet"},
     {"counts"},

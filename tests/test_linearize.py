@@ -384,3 +384,102 @@ def test_what_rounding_leaves_of_a_saturated_softmax_is_no_saliency():
     assert layers["query.weight"].flag in ("dead", "unused")
     totals = [layers[name].total for name in ("stack.0.weight", "stack.3.weight", "value.weight")]
     assert totals[0] == pytest.approx(totals[1], rel=1e-9) == pytest.approx(totals[2], rel=1e-6)
+
+
+# --- dropout, lookups and copies of other spellings ---------------------------------------------------------------
+
+
+def test_a_mask_of_stochastic_depth_is_its_expectation():
+    class DropPath(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 2, bias=False)
+            nn.init.ones_(self.fc.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = x.new_empty((len(x), 1)).bernoulli_(0.25).div_(0.25)
+            return x + self.fc(x) * mask * torch.bernoulli(torch.full((1, 1), 0.5, dtype=x.dtype)) / 0.5
+
+    assert ssnr.score(DropPath(), input_shape=(2,), proxies=["synflow"])["synflow"].value == 4
+
+
+@pytest.mark.parametrize("as_keyword", [False, True])
+def test_dropout_inside_of_attention_is_off(as_keyword):
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4, bias=False)
+            nn.init.ones_(self.fc.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if as_keyword:
+                return F.scaled_dot_product_attention(x, x, self.fc(x), dropout_p=0.5)
+            return F.scaled_dot_product_attention(x, x, self.fc(x), None, 0.5)
+
+    # Three positions of four fours.
+    found = ssnr.score(Attending(), input_shape=(3, 4), proxies=["synflow"])["synflow"]
+    assert found.value == pytest.approx(48, rel=1e-12)
+
+
+def test_a_network_of_tokens_is_scored_from_the_length_of_a_sequence_alone():
+    (by_batch,), (by_shape,) = (
+        ssnr.score(Words(), proxies=["synflow"], **given).values()
+        for given in ({"batch": TOKENS}, {"input_shape": (3,)})
+    )
+    assert by_shape.value == by_batch.value == pytest.approx(405)
+
+
+def test_categories_and_numbers_of_one_batch_are_cut_to_one_sample():
+    class Recommender(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(5, 3), nn.Linear(5, 2)
+
+        def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+            return self.head(torch.cat([self.table(inputs["item"]), inputs["features"]], -1))
+
+    def value(size: int) -> float | None:
+        torch.manual_seed(0)
+        net = Recommender()
+        batch = {"item": torch.arange(size), "features": torch.randn(size, 2)}
+        score = ssnr.score(net, batch, ["synflow"], forward=lambda net, inputs: net(inputs))["synflow"]
+        assert score.status == "ok", score.reason
+        return score.value
+
+    assert value(1) == value(4)
+
+
+def test_a_view_that_is_changed_in_place_behind_a_norm_does_not_reach_what_went_into_it():
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.norm = nn.Linear(2, 2, bias=False), nn.LayerNorm(2)
+            nn.init.ones_(self.fc.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            before = self.fc(x)
+            after = self.norm(before)
+            after.view(-1).mul_(3)
+            return before + after
+
+    assert ssnr.score(Both(), input_shape=(2,), proxies=["synflow"])["synflow"].value == 4 * 4
+
+
+def test_what_leaves_positive_numbers_as_they_are_is_not_approximated():
+    class Clamped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.clamp_min(x.clamp(min=0), 0.0).clamp(0)
+
+    net = nn.Sequential(nn.Linear(3, 3), nn.ELU(), nn.Linear(3, 3), Clamped(), nn.CELU(), nn.SELU())
+    assert approximated(net, (3,)) == ()
+
+    class Capped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.clamp(0, 6)
+
+    assert approximated(nn.Sequential(nn.Linear(3, 3), Capped()), (3,)) == ("1 (clamp)",)
+
+
+def test_a_constant_network_in_float32_has_no_overall_ssnr_either():
+    found = ssnr.score(chain(40, 10), input_shape=(10,), proxies=PROXIES, recipe="seed(synflow_dtype=float32)")
+    assert found["synflow/ssnr"].value == 0.0

@@ -20,59 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ssnr import _degrees as degrees
 from ssnr._errors import ScoringError
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_PRODUCTS = _words(
-    """
-    linear matmul mm bmm mv dot inner outer einsum mul multiply rmul bilinear tensordot kron conv1d conv2d
-    conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution rmatmul
-    """
-)
-_BIAS_AT = {"linear": 2, "conv1d": 2, "conv2d": 2, "conv3d": 2, "conv_transpose1d": 2, "conv_transpose2d": 2,
-            "conv_transpose3d": 2, "convolution": 2, "bilinear": 3}  # fmt: skip
-_WITH_SUM = {"addmm": torch.mm, "addmv": torch.mv, "baddbmm": torch.bmm}
-_QUOTIENTS = frozenset(("div", "true_divide", "divide"))
-# In these a plain number is a term; in the joins it is a dimension.
-_ARITHMETIC = _words(
-    """
-    add sub subtract rsub radd where maximum minimum fmax fmin eq ne lt le gt ge greater less equal fill
-    masked_fill setitem
-    """
-)
-_JOINS = _words(
-    """
-    cat concat concatenate stack hstack vstack dstack index_add scatter_add index_copy copy index_put scatter
-    """
-)
-# Of degree one in their first tensor.
-_PASSES = _words(
-    """
-    relu leaky_relu prelu rrelu abs neg negative positive sum mean nansum nanmean amax amin max min median
-    topk sort kthvalue view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims
-    movedim moveaxis t getitem select narrow expand expand_as repeat repeat_interleave tile contiguous clone
-    detach to float double half bfloat16 type type_as squeeze unsqueeze pad constant_pad_nd interpolate
-    upsample pixel_shuffle pixel_unshuffle channel_shuffle roll flip fliplr flipud rot90 unfold fold im2col
-    col2im chunk split tensor_split split_with_sizes unbind gather take take_along_dim index_select cumsum
-    diagonal diag tril triu requires_grad real broadcast_to as_strided dropout dropout1d dropout2d dropout3d
-    alpha_dropout feature_dropout feature_alpha_dropout avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d
-    max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-    adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices
-    max_pool3d_with_indices adaptive_max_pool1d_with_indices lp_pool1d lp_pool2d
-    adaptive_max_pool2d_with_indices max_unpool1d max_unpool2d max_unpool3d grid_sample norm vector_norm std
-    embedding embedding_bag
-    """
-)
-# From some size on the identity on what is positive.
-_GROWING = _words(
-    """
-    gelu silu mish hardswish elu selu celu softplus
-    """
-)
 
 _FARTHEST = 2**62  # exponents are kept as 64-bit integers
 
@@ -86,6 +35,7 @@ class Scaled(TorchFunctionMode):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = str(dtype).removeprefix("torch.")
         largest = math.frexp(torch.finfo(dtype).max)[1]
         self.limit = largest - 3  # 2^±limit are normal numbers
         self.middle = largest // 8  # values stay within 2^±middle
@@ -116,12 +66,12 @@ class Scaled(TorchFunctionMode):
     # --- rules ----------------------------------------------------------------------------------------------------
 
     def _rule(self, func: Any, name: str, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
-        if name in _PRODUCTS:
+        if name in degrees.PRODUCTS:
             return self._product(func, name, args, kwargs)
-        if name in _WITH_SUM and not kwargs:
-            product = self._product(_WITH_SUM[name], "mm", args[1:3], {})
+        if name in degrees.WITH_SUM and not kwargs:
+            product = self._product(degrees.WITH_SUM[name], "mm", args[1:3], {})
             return self._sum(torch.add, "add", (args[0], product), {})
-        if name in _QUOTIENTS:
+        if name in degrees.QUOTIENTS:
             out = func(*args, **kwargs)
             return self._centred(_marked(out, _exponent(args[0]) - _exponent(args[1])))
         if name in ("rtruediv", "reciprocal"):
@@ -129,22 +79,55 @@ class Scaled(TorchFunctionMode):
         if name in ("square", "pow") and (name == "square" or isinstance(args[1], int)):
             times = 2 if name == "square" else args[1]
             return self._centred(_marked(func(*args, **kwargs), times * exponent_of(args[0])))
-        if name in _ARITHMETIC or name in _JOINS or (name in ("max", "min") and len(tensors) > 1):
+        if name in ("sqrt", "rsqrt"):
+            odd = exponent_of(args[0]) % 2
+            half = (exponent_of(args[0]) - odd) // 2 * (1 if name == "sqrt" else -1)
+            return self._centred(_marked(func(args[0] * 2.0 if odd else args[0]), half))
+        if name in ("addcmul", "addcdiv") and len(args) == 3:
+            product = torch.mul if name == "addcmul" else torch.div
+            term = self._rule(product, product.__name__, tensors[1:], args[1:], {})
+            return self._sum(torch.add, "add", (args[0], term), {"alpha": kwargs.get("value", 1)})
+        if name in degrees.CLAMPS and (low := _least(args, kwargs)) is not None:
+            floor = low * self._power(-exponent_of(args[0]))
+            return self._centred(_marked(args[0].clamp(min=floor), exponent_of(args[0])))
+        if name in degrees.LINES and exponent_of(tensors[0]) < -self.middle:
+            return self._line(func, args, kwargs)
+        if name in degrees.ARITHMETIC or name in degrees.JOINS or (name in ("max", "min") and len(tensors) > 1):
             return self._sum(func, name, args, kwargs)
-        if name in _PASSES:
+        if name in degrees.PASSES:
             return self._centred(_marked(func(*args, **kwargs), exponent_of(tensors[0])))
         if name == "scaled_dot_product_attention":
-            return self._attention(*args, **kwargs)
+            return self._attention(*args, **kwargs)[0]
         if name == "multi_head_attention_forward" and (found := self._heads(func, args, kwargs)) is not None:
-            return found, None
-        if name in _GROWING and exponent_of(tensors[0]) > self.middle:
-            return tensors[0]
+            return found
+        if name in degrees.GROWING and exponent_of(tensors[0]) > self.middle:
+            grown = tensors[0] * degrees.SELU if name == "selu" else tensors[0]
+            return _marked(grown, exponent_of(tensors[0]))
         if name == "softmax" and exponent_of(args[0]) > 0:
             return self._softmax(args[0], args[1] if len(args) > 1 else kwargs["dim"])
-        return func(*self._real(args), **{key: self._real(value) for key, value in kwargs.items()})
+        if name in degrees.INVARIANT and exponent_of(tensors[0]) > self.middle:
+            return func(*args, **kwargs)
+        read = self._levelled if name in degrees.LEVEL else self._real
+        out = func(*read(args), **{key: read(value) for key, value in kwargs.items()})
+        lost = name not in degrees.LEVEL and name not in degrees.SOUND and max(map(exponent_of, tensors)) > self.limit
+        if lost and any(t.requires_grad for t in _floating(out)):
+            raise ScoringError(f"{name} of numbers beyond {self.dtype}: it is not of degree one")
+        return out
+
+    def _line(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+        """A function that goes through 0 in a straight line, at numbers too small for the format: x · f(c)/c."""
+        x, c = args[0], 2.0**-60
+        slope = func(torch.full_like(x, c).detach(), *args[1:], **kwargs) / c
+        return self._centred(_marked(x * slope, exponent_of(x)))  # type: ignore[no-any-return]
+
+    def _levelled(self, value: Any) -> Any:
+        """Real values, but none so large that a product overflows where the function has long become flat."""
+        if isinstance(value, Tensor) and exponent_of(value) > self.limit - 2 * self.middle:
+            return value * self._power(self.limit // 2)
+        return type(value)(map(self._levelled, value)) if isinstance(value, (tuple, list)) else self._real(value)
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        place = _BIAS_AT.get(name)
+        place = degrees.BIAS_AT.get(name)
         bias = None if place is None else args[place] if len(args) > place else kwargs.get("bias")
         args = tuple(a if a is bias else self._factor(a) for a in args)
         exponent = sum(exponent_of(t) for t in _floating((args, kwargs)) if t is not bias)
@@ -162,8 +145,8 @@ class Scaled(TorchFunctionMode):
 
     def _sum(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         terms = [exponent_of(t) for t in _floating((args, kwargs)) if bool((t != 0).any())]
-        numbers = name in _ARITHMETIC
-        if numbers and any(_number(a) for a in args):
+        numbers = name in degrees.ARITHMETIC
+        if numbers and any(_number(a) and a != 0 for a in args):
             terms.append(0)
         most = max(terms, default=0)
         kwargs = {key: value if key == "alpha" else self._to(value, most, numbers) for key, value in kwargs.items()}
@@ -174,26 +157,26 @@ class Scaled(TorchFunctionMode):
         target, rest = args[0], args[1:]
         own, view = exponent_of(target), bool(args[0]._is_view())
         others = _floating((rest, kwargs))
-        if name in _PRODUCTS or name in _QUOTIENTS:
+        if name in degrees.PRODUCTS or name in degrees.QUOTIENTS:
             func(target, *rest, **kwargs)
-            added = sum(map(exponent_of, others)) * (1 if name in _PRODUCTS else -1)
+            added = sum(map(exponent_of, others)) * (1 if name in degrees.PRODUCTS else -1)
             if view:
                 return target.mul_(self._power(added))
             return self._centred(_marked(target, own + added), in_place=True)
-        if name in _ARITHMETIC or name in _JOINS:
+        if name in degrees.ARITHMETIC or name in degrees.JOINS:
             most = max((exponent_of(t) for t in others if bool((t != 0).any())), default=own)
             empty = not bool((target != 0).any())
             if not view and (empty or most > own):
                 _marked(target if empty else target.mul_(self._power(own - most)), most)
                 own = most
-            numbers = name in _ARITHMETIC and name != "setitem"
+            numbers = name in degrees.ARITHMETIC and name != "setitem"
             kwargs = {key: value if key == "alpha" else self._to(value, own, numbers) for key, value in kwargs.items()}
             if name == "setitem":  # the place, then the value
                 func(target, rest[0], self._to(rest[1], own, True))
                 return None
             func(target, *self._to(rest, own, numbers), **kwargs)
             return target if view else self._centred(target, in_place=True)
-        if name in _PASSES or name in ("zero", "detach", "requires_grad", "set", "resize"):
+        if name in degrees.PASSES or name in ("zero", "detach", "requires_grad", "set", "resize"):
             return func(target, *rest, **kwargs)
         _marked(target.mul_(self._power(own)), 0)
         return func(target, *self._real(rest), **kwargs)
@@ -203,8 +186,8 @@ class Scaled(TorchFunctionMode):
     def _attention(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-    ) -> Tensor:  # fmt: skip
-        """Attention by its formula: rows of softmax sum to one, so that values pass their exponent on."""
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Attention by its formula, and its weights: they sum to one, so that values pass their exponent on."""
         if enable_gqa:
             times = query.shape[-3] // key.shape[-3]
             key, value = (_marked(t.repeat_interleave(times, -3), exponent_of(t)) for t in (key, value))
@@ -217,8 +200,8 @@ class Scaled(TorchFunctionMode):
             scores = _marked(scores.masked_fill(~attn_mask, -math.inf), exponent_of(scores))
         elif attn_mask is not None:
             scores = self._sum(torch.add, "add", (scores, attn_mask), {})
-        out: Tensor = self._product(torch.matmul, "matmul", (self._softmax(scores, -1), value), {})
-        return out
+        weights = self._softmax(scores, -1)
+        return self._product(torch.matmul, "matmul", (weights, value), {}), weights
 
     def _softmax(self, scores: Tensor, dim: int) -> Tensor:
         """Softmax of x − max x, which is that of x.
@@ -233,12 +216,12 @@ class Scaled(TorchFunctionMode):
         found = torch.softmax(self._real(shifted), dim)
         return found.detach() if size > self.digits + 8 else found
 
-    def _heads(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
+    def _heads(self, func: Any, args: Any, kwargs: Any) -> tuple[Tensor, Tensor | None] | None:
         """Attention of several heads with packed weights; None for the rarer kinds."""
         given = inspect.signature(func).bind(*args, **kwargs)
         given.apply_defaults()
         a = given.arguments
-        rarer = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "need_weights", "use_separate_proj_weight")
+        rarer = ("bias_k", "bias_v", "add_zero_attn", "use_separate_proj_weight", "static_k", "static_v")
         if any(a[name] is not None and a[name] is not False for name in rarer) or a["query"].dim() != 3:
             return None
         inputs, width, heads = (a["query"], a["key"], a["value"]), a["embed_dim_to_check"], a["num_heads"]
@@ -249,13 +232,14 @@ class Scaled(TorchFunctionMode):
             made = self._product(F.linear, "linear", (x, weight, bias), {})
             split = made.reshape(x.shape[0], x.shape[1] * heads, width // heads).transpose(0, 1)
             parts.append(_marked(split, exponent_of(made)))
-        mask = a["attn_mask"]
-        if mask is not None and mask.dtype is torch.bool:
-            mask = ~mask  # here True is what is left out
-        mixed = self._attention(parts[0], parts[1], parts[2], mask)
+        batch = inputs[0].shape[1]
+        mixed, shares = self._attention(parts[0], parts[1], parts[2], _left_out(a, batch, heads, parts[0].dtype))
         joined = _marked(mixed.transpose(0, 1).reshape(*inputs[0].shape[:2], width), exponent_of(mixed))
-        out: Tensor = self._product(F.linear, "linear", (joined, a["out_proj_weight"], a["out_proj_bias"]), {})
-        return out
+        out = self._product(F.linear, "linear", (joined, a["out_proj_weight"], a["out_proj_bias"]), {})
+        if not a["need_weights"]:
+            return out, None
+        shares = shares.reshape(batch, heads, *shares.shape[1:])
+        return out, shares.mean(1) if a["average_attn_weights"] else shares
 
     # --- scales ---------------------------------------------------------------------------------------------------
 
@@ -304,6 +288,26 @@ def exponent_of(tensor: Tensor) -> int:
 
 def _exponent(value: Any) -> int:
     return exponent_of(value) if isinstance(value, Tensor) else 0
+
+
+def _left_out(a: dict[str, Any], batch: int, heads: int, dtype: torch.dtype) -> Tensor | None:
+    """The masks of attention, where True is what is left out, as one that is added to the scores."""
+    masks = [a["attn_mask"], a["key_padding_mask"]]
+    if masks[1] is not None:
+        masks[1] = masks[1][:, None, None].expand(-1, heads, -1, -1).reshape(batch * heads, 1, -1)
+    floats = [
+        torch.zeros(m.shape, dtype=dtype, device=m.device).masked_fill(m, -math.inf) if m.dtype is torch.bool else m
+        for m in masks
+        if m is not None
+    ]
+    return sum(floats[1:], floats[0]) if floats else None
+
+
+def _least(args: Any, kwargs: Any) -> float | None:
+    """The bound of a clamp that has a lower one alone, of 0 or less."""
+    low = kwargs.get("min", args[1] if len(args) > 1 else None)
+    only = kwargs.get("max") is None and all(bound is None for bound in args[2:])
+    return float(low) if only and _number(low) and low <= 0 else None
 
 
 def _number(value: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssnr._errors import ScoringError
 from ssnr._registry import Registry
-from ssnr.moments import Moments
+from ssnr.moments import CONSTANT, Moments
 
 
 class Scaled(NamedTuple):
@@ -98,7 +98,7 @@ def ssnr(m: Moments) -> float:
         return 0.0
     sigma = math.sqrt(m2 / (count - m.rules.ddof))
     peak = _peak(m)
-    return total / sigma if sigma > 1e-12 * peak else 0.0
+    return total / sigma if sigma > CONSTANT[m.precision] * peak else 0.0
 
 
 @register_aggregate(parameters=("p", "q"))

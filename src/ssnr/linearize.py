@@ -7,6 +7,7 @@ of a token with the sum of all rows, and writes down which modules are of no deg
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,8 +43,18 @@ _DROPOUT: frozenset[Callable[..., Any]] = frozenset(
 _ROUNDING = 64
 
 
+# Attention and recurrent layers take dropout as a number: its name, and its place where they take no names.
+_INNER_DROPOUT: dict[Callable[..., Any], int] = {
+    F.scaled_dot_product_attention: 4,
+    F.multi_head_attention_forward: 10,
+}
+
+
 class Bypass(TorchFunctionMode):
     """Answers calls of the given functions with their input.
+
+    A random mask of zeros and ones, which is what stochastic depth multiplies by, is answered with its expectation:
+    what the network divides it by. Dropout inside of attention is off.
 
     A batch norm that is kept and uses batch statistics turns a constant channel into its bias; what rounding leaves of
     x − mean there is dust, which any scale-free score would take for a signal. Such channels are made exactly constant.
@@ -56,9 +67,26 @@ class Bypass(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.functions:
             return args[0] if args else kwargs["input"]
+        if func in _BERNOULLI:
+            return _expected(func, *args, **(kwargs or {}))
+        if func in _INNER_DROPOUT:
+            place = _INNER_DROPOUT[func]
+            args = (*args[:place], 0.0, *args[place + 1 :]) if len(args) > place else args
+            kwargs = {key: 0.0 if key == "dropout_p" else value for key, value in (kwargs or {}).items()}
         if func is F.batch_norm and _uses_batch_statistics(args, kwargs or {}) and args:
             args = (_without_dust(args[0]), *args[1:])
         return func(*args, **kwargs) if kwargs else func(*args)
+
+
+_BERNOULLI = frozenset((torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_))
+
+
+def _expected(func: Any, input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:  # noqa: A002 - torch's name
+    """Bernoulli's mean: p, or the probabilities that are the input."""
+    if func is Tensor.bernoulli_:
+        p = 0.5 if p is None else p
+        return input.copy_(p) if isinstance(p, Tensor) else input.fill_(p)
+    return input.clone() if p is None else torch.full_like(input, p)
 
 
 def _uses_batch_statistics(args: Any, kwargs: Any) -> bool:
@@ -90,6 +118,8 @@ class Reading(Bypass):
         copies: whether a bypassed norm puts out a copy of its input.
         gates: a one for every embedding of tokens, by which it is multiplied: their gradients say whether the output
             depends on the tokens.
+        peaks: the largest magnitudes that products with a weight put out: in float32 of each, in float64 of every
+            third, which is enough because two weights in float32 shrink nothing by more than 2**300.
     """
 
     def __init__(
@@ -99,6 +129,8 @@ class Reading(Bypass):
         self.copies = copies
         self.approximated: dict[str, None] = {}
         self.gates: list[Tensor] = []
+        self.peaks: list[Tensor] = []
+        self._products = 0
         self._net, self._sources = net, sources
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -113,11 +145,15 @@ class Reading(Bypass):
         in_place = raw.endswith("_") or (kwargs and kwargs.get("inplace"))
         if in_place and name not in _HARMLESS and _is_passed(args):
             raise CopiesNeeded
-        if name in _CURVED or name in _PRODUCTS:
+        if (name in _CURVED and not (name in _CLAMPS and _is_relu(args, kwargs or {}))) or name in _PRODUCTS:
             self._look(name, args, kwargs or {})
-        if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input")):
+        if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input"), name):
             return self._rows(name, *args, **(kwargs or {}))
         out = super().__torch_function__(func, types, args, kwargs)
+        if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
+            self._products += 1
+            if self._products % 3 == 1 or out.dtype is not torch.float64:
+                self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
         if isinstance(out, Tensor) and not out.is_floating_point() and any(map(_is_token, args)):
             mark_tokens(out)
         return out
@@ -153,19 +189,29 @@ class Reading(Bypass):
 
 # In place, but what is positive stays what it is.
 _HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))
-_LOOKUPS = frozenset((F.embedding, F.embedding_bag, torch.embedding, torch.embedding_bag))
+_LOOKUPS = frozenset((F.embedding, F.embedding_bag))
 _QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
+_WEIGHTED = frozenset(("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+                       "conv_transpose3d", "matmul", "mm", "bmm", "einsum", "bilinear", "addmm"))  # fmt: skip
 _PRODUCTS = frozenset(("mul", "multiply", "imul", "matmul", "bmm", "mm", "einsum", "bilinear", "linear", "conv1d",
                        "conv2d", "conv3d", "mv", "dot", *_QUOTIENTS))  # fmt: skip
 _CURVES = """
-    sigmoid tanh gelu silu mish softplus softsign logsigmoid log_sigmoid hardtanh relu6 hardsigmoid hardswish elu selu
-    celu tanhshrink softshrink hardshrink threshold glu softmax log_softmax softmin gumbel_softmax exp exp2 expm1 log
+    sigmoid tanh gelu silu mish softplus softsign logsigmoid log_sigmoid hardtanh relu6 hardsigmoid hardswish
+    tanhshrink softshrink hardshrink threshold glu softmax log_softmax softmin gumbel_softmax exp exp2 expm1 log
     log2 log10 log1p logsumexp sqrt rsqrt square pow reciprocal rtruediv sin cos tan asin acos atan arctan sinh cosh erf
-    erfc expit clamp clamp_min clamp_max clip prod cumprod norm vector_norm std var normalize cosine_similarity cdist
+    erfc expit clamp clamp_min clamp_max clip prod cumprod var normalize cosine_similarity cdist
     pdist pairwise_distance scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu
     lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign
 """
 _CURVED = frozenset(_CURVES.split())
+_CLAMPS = frozenset(("clamp", "clamp_min", "clip"))
+
+
+def _is_relu(args: Any, kwargs: Any) -> bool:
+    """Whether a clamp has a lower bound alone, of 0 or less: what is positive stays what it is."""
+    bounds = [bound for bound in (*args[1:], *kwargs.values()) if bound is not None and not isinstance(bound, Tensor)]
+    low = kwargs.get("min", args[1] if len(args) > 1 else None)
+    return len(bounds) == 1 and isinstance(low, (int, float)) and low <= 0
 
 
 def mark_tokens(value: Any) -> None:
@@ -182,11 +228,17 @@ def mark_tokens(value: Any) -> None:
 
 
 def _is_passed(args: Any) -> bool:
-    return bool(args) and isinstance(args[0], Tensor) and "_ssnr_passed" in args[0].__dict__
+    if not args or not isinstance(args[0], Tensor):
+        return False
+    whole = args[0]._base
+    return "_ssnr_passed" in args[0].__dict__ or (whole is not None and "_ssnr_passed" in whole.__dict__)
 
 
-def _is_token(value: Any) -> bool:
-    return isinstance(value, Tensor) and "_ssnr_token" in value.__dict__
+def _is_token(value: Any, lookup: str = "") -> bool:
+    """Whether these are the caller's integers; a lookup by ones is one without a batch, and means tokens as well."""
+    return isinstance(value, Tensor) and (
+        "_ssnr_token" in value.__dict__ or (lookup.startswith("embedding") and value.is_floating_point())
+    )
 
 
 def _caller(net: nn.Module) -> str | None:

@@ -18,6 +18,8 @@ from ssnr.saliencies.signals import Signal, dense, followed, mapped, moved, set_
 
 # Where R or a layer's largest saliency is outside of 2^low … 2^high, something may have been lost on the way.
 _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
+# Where a layer puts out x below 2^-this, digits may be lost; some entry of its gradient is at least R/(x · entries).
+_SMALLEST = {torch.float64: 600, torch.float32: 88}
 # A softmax of larger numbers is a maximum; what rounding leaves of its gradient would be multiplied by their size.
 _SATURATED = {torch.float64: 61, torch.float32: 32}
 _BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
@@ -45,20 +47,22 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     example = inputs if own_tokens and inputs is not None else ones_like(inputs, input_shape)
     copies = False
     try:
-        signal = _once(model, example, dtype, scaled=False, copies=False)
+        signal, kept = _once(model, example, dtype, scaled=False, copies=False)
     except CopiesNeeded:
         copies = True
-        signal = _once(model, example, dtype, scaled=False, copies=True)
-    if _in_range(signal, dtype):
+        signal, kept = _once(model, example, dtype, scaled=False, copies=True)
+    if kept and _in_range(signal, dtype):
         return signal
     try:
-        return _once(model, example, dtype, scaled=True, copies=copies)
+        return _once(model, example, dtype, scaled=True, copies=copies)[0]
     except ScoringError:
+        if signal.dead or not kept:  # nothing flows, or less than it should: that may be the range alone
+            raise
         return signal
 
 
-def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copies: bool) -> Signal:
-    """The two passes."""
+def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copies: bool) -> tuple[Signal, bool]:
+    """The two passes; and whether no output of a layer, nor its gradient, was so small that digits were lost."""
     device = next(iter(model.scored.values())).device
     # Copies, because a network may change its input in place, which a leaf does not allow.
     inputs, sources = followed(moved(_all_ones(example), device, dtype))
@@ -73,9 +77,9 @@ def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copie
     with torch.enable_grad(), scale or nullcontext(), reading as read:
         outputs = outputs_of(model.call(weights, inputs))
     R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
-    approximated = tuple(read.approximated)
+    approximated, peaks = tuple(read.approximated), read.peaks
     if not R.requires_grad:
-        return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated)
+        return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
     entries = [*sources, *read.gates]
     found = torch.autograd.grad(R, [*leaves.values(), *entries], allow_unused=True)
     gradients: list[Tensor | None] = list(found[: len(leaves)])
@@ -84,7 +88,7 @@ def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copie
     magnitudes = _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
-    return Signal(tensors, dead, exponent, approximated)
+    return Signal(tensors, dead, exponent, approximated), scaled or _kept(R.detach(), peaks, dtype)
 
 
 @torch.no_grad()
@@ -106,6 +110,20 @@ def _magnitudes(theta: list[Tensor], gradients: list[Tensor | None]) -> list[Ten
     return found
 
 
+def _kept(R: Tensor, peaks: list[Tensor], dtype: torch.dtype) -> bool:
+    """Whether the outputs of layers and their gradients stayed off the small end of the range, zeros aside."""
+    if not peaks:
+        return True
+    sizes = torch.stack(peaks).to(torch.float64)
+    sizes = sizes[sizes > 0]
+    total = float(R.abs())
+    if not len(sizes) or total == 0.0:
+        return True
+    low, high = float(sizes.amin()), float(sizes.amax())
+    smallest = 2.0 ** -_SMALLEST[dtype]
+    return low >= smallest and total >= high * smallest
+
+
 def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     """Whether nothing can have overflowed or vanished: saliencies are finite, and far from the ends of the range."""
     live = [t for t in signal.tensors.values() if t is not None and t.numel()]
@@ -125,7 +143,8 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
 def ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Any:
     """What synflow hands to a network: ones of one sample's shape; of a nest of inputs, all of it for one sample.
 
-    Integer and Boolean tensors stay what they are, for they say where, not how much. One-dimensional ones stay whole.
+    Integer and Boolean tensors stay what they are, for they say where, not how much. Those of one dimension are a
+    sequence and stay whole, unless all tensors of the nest agree on the size of a batch.
     """
     if input_shape is not None:
         return ones(input_shape)
@@ -133,15 +152,25 @@ def ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Any:
         inputs = inputs[0]
     if inputs is None:
         raise UsageError("synflow needs the shape of one input: input_shape=(3, 32, 32), or a batch")
-    return _first(inputs)
+    shapes: list[torch.Size] = []
+    _collect(inputs, shapes)
+    batched = len({shape[:1] for shape in shapes}) == 1 and any(len(shape) > 1 for shape in shapes)
+    return _first(inputs, batched)
 
 
-def _first(value: Any) -> Any:
+def _collect(value: Any, shapes: list[torch.Size]) -> Any:
+    if isinstance(value, Tensor):
+        shapes.append(value.shape)
+        return value
+    return mapped(lambda item: _collect(item, shapes), value)
+
+
+def _first(value: Any, batched: bool) -> Any:
     if not isinstance(value, Tensor):
-        return mapped(_first, value)
+        return mapped(lambda item: _first(item, batched), value)
     if value.is_floating_point():
         return ones(tuple(value.shape[1:])) if value.dim() else torch.ones(())
-    return value[:1] if value.dim() > 1 else value
+    return value[:1] if value.dim() > 1 or batched else value
 
 
 def _all_ones(value: Any) -> Any:

@@ -1,0 +1,74 @@
+"""What PyTorch's functions do with tensors that carry a power of two, by name; see `ssnr._scaled`."""
+
+from __future__ import annotations
+
+import torch
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PRODUCTS = words(
+    """
+    linear matmul mm bmm mv dot inner outer einsum mul multiply rmul bilinear tensordot kron conv1d conv2d
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution rmatmul
+    """
+)
+BIAS_AT = {"linear": 2, "conv1d": 2, "conv2d": 2, "conv3d": 2, "conv_transpose1d": 2, "conv_transpose2d": 2,
+            "conv_transpose3d": 2, "convolution": 2, "bilinear": 3}  # fmt: skip
+WITH_SUM = {"addmm": torch.mm, "addmv": torch.mv, "baddbmm": torch.bmm}
+QUOTIENTS = frozenset(("div", "true_divide", "divide"))
+# In these a plain number is a term; in the joins it is a dimension.
+ARITHMETIC = words(
+    """
+    add sub subtract rsub radd where maximum minimum fmax fmin eq ne lt le gt ge greater less equal fill
+    masked_fill setitem
+    """
+)
+JOINS = words(
+    """
+    lerp cat concat concatenate stack hstack vstack dstack index_add scatter_add index_copy copy index_put scatter
+    """
+)
+# Of degree one in their first tensor.
+PASSES = words(
+    """
+    relu leaky_relu prelu rrelu abs neg negative positive sum mean nansum nanmean amax amin max min median
+    linalg_vector_norm linalg_norm
+    topk sort kthvalue view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims
+    movedim moveaxis t getitem select narrow expand expand_as repeat repeat_interleave tile contiguous clone
+    detach to float double half bfloat16 type type_as squeeze unsqueeze pad constant_pad_nd interpolate
+    upsample pixel_shuffle pixel_unshuffle channel_shuffle roll flip fliplr flipud rot90 unfold fold im2col
+    col2im chunk split tensor_split split_with_sizes unbind gather take take_along_dim index_select cumsum
+    diagonal diag tril triu requires_grad real broadcast_to as_strided dropout dropout1d dropout2d dropout3d
+    alpha_dropout feature_dropout feature_alpha_dropout avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d
+    max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices
+    max_pool3d_with_indices adaptive_max_pool1d_with_indices lp_pool1d lp_pool2d
+    adaptive_max_pool2d_with_indices max_unpool1d max_unpool2d max_unpool3d grid_sample norm vector_norm std
+    embedding embedding_bag
+    """
+)
+# From some size on the identity on what is positive.
+GROWING = words(
+    """
+    gelu silu mish hardswish elu selu celu softplus
+    """
+)
+
+# Flat far out.
+LEVEL = words(
+    "sigmoid hardsigmoid tanh hardtanh relu6 erf atan softsign lstm gru rnn_tanh lstm_cell gru_cell rnn_tanh_cell"
+)
+# Near 0 a straight line through it.
+LINES = words("tanh hardtanh relu6 silu gelu mish hardswish elu selu celu erf atan sin asinh expm1 log1p softsign")
+CLAMPS = words("clamp clamp_min clip")
+# The same for all multiples of what they are given, but for the ε that they divide with.
+INVARIANT = words("normalize layer_norm rms_norm group_norm instance_norm cosine_similarity sign sgn")
+# Of no degree, but sound at infinity or without a gradient.
+SOUND = words(
+    "softmax log_softmax softmin batch_norm multi_head_attention_forward clamp clamp_max clip floor ceil round trunc "
+    "heaviside one_hot isclose bernoulli allclose nan_to_num"
+)
+SELU = 1.0507009873554805  # what SELU multiplies positive numbers by

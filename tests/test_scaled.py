@@ -1,0 +1,222 @@
+"""Tensors that carry a power of two: one function after the other, held against passes that no format limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ssnr
+from ssnr._model import Model
+from ssnr.recipes import get_recipe
+from ssnr.saliencies import flow
+
+WIDTH = 8
+
+
+class Stack(nn.Module):
+    """Linear layers without bias, each with a function behind it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], depth: int, exponent: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.function = function
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(depth))
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.weight.abs_().mul_(2.0**exponent)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.function(layer(x))
+        return x
+
+
+def sliced(x: Tensor) -> Tensor:
+    x[:, :4] += x[:, 4:]
+    return x
+
+
+def buffered(x: Tensor) -> Tensor:
+    found = torch.zeros(len(x), 2 * WIDTH, dtype=x.dtype)
+    found[:, :WIDTH] = x
+    found[:, WIDTH:] = 2 * x
+    return found[:, ::2]
+
+
+def seen(x: Tensor) -> Tensor:
+    x.view(-1).mul_(3.0)
+    return x
+
+
+def image(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: function(x.reshape(-1, 2, 2, 2)).flatten(1)[:, :WIDTH]
+
+
+OF_DEGREE_ONE: dict[str, Callable[[Tensor], Tensor]] = {
+    "slices in place": sliced,
+    "a buffer filled in pieces": buffered,
+    "a view changed in place": seen,
+    "chunk and cat": lambda x: torch.cat([sum(x.chunk(2, -1)), x[:, :4]], -1),
+    "stack": lambda x: torch.stack([x, x.flip(-1), 2 * x]).sum(0),
+    "where": lambda x: torch.where(x > x.mean(), x, 2 * x),
+    "maximum": lambda x: torch.maximum(x, x.flip(-1)),
+    "clamp at zero": lambda x: x.clamp(min=0),
+    "clamp_min": lambda x: torch.clamp_min(x, 0.0),
+    "relu in place": lambda x: F.relu(x, inplace=True),
+    "elu": F.elu,
+    "selu": F.selu,
+    "lerp": lambda x: torch.lerp(x, x.flip(-1), 0.25),
+    "addcmul": lambda x: torch.addcmul(x, x, torch.full_like(x, 0.5), value=3.0),
+    "addcdiv": lambda x: torch.addcdiv(x, x, torch.full_like(x, 0.5)),
+    "vector_norm": lambda x: x + torch.linalg.vector_norm(x, dim=-1, keepdim=True),
+    "square root of a product": lambda x: torch.sqrt(x * x.flip(-1)),
+    "rsqrt": lambda x: x * x.mean() * torch.rsqrt((x * x).mean()),
+    "cumsum": lambda x: x.cumsum(-1),
+    "scatter_add": lambda x: torch.zeros_like(x).scatter_add(1, torch.zeros(len(x), 4, dtype=torch.long), x[:, :4]) + x,
+    "masked_fill": lambda x: x.masked_fill(torch.arange(WIDTH) % 3 == 0, 0.0) + x,
+    "einsum": lambda x: torch.einsum("ni,ni->ni", x, torch.full_like(x, 2.0)),
+    "max pooling": image(lambda x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2)),
+    "average pooling": image(lambda x: F.avg_pool2d(x, 2, 1, 1)[..., :2, :2]),
+    "shuffled pixels": image(lambda x: F.pixel_unshuffle(x, 2)),
+    "padding": lambda x: F.pad(x, (1, -1)) + x,
+}
+
+
+@pytest.mark.parametrize("name", OF_DEGREE_ONE)
+@pytest.mark.parametrize("exponent", [40, -40])
+def test_weights_beyond_every_format_give_the_ratios_and_the_logarithm_of_ordinary_ones(name, exponent):
+    depth, scores = 40, []
+    for size in (0, exponent):
+        net = Stack(OF_DEGREE_ONE[name], depth, size)
+        (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
+        assert score.status == "ok", score.reason
+        scores.append(score)
+    near, far = scores
+    assert far.log_value == pytest.approx(near.log_value + depth * exponent * math.log(2), rel=1e-13)
+    assert [row.ratio for row in far.layers] == pytest.approx([row.ratio for row in near.layers], rel=1e-12)
+    assert far.approximated == near.approximated
+
+
+def normalised(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=-1) * x.sum()
+
+
+def test_a_scale_invariant_function_is_so_beyond_every_format():
+    near, far = (
+        ssnr.score(Stack(normalised, 40, size), input_shape=(WIDTH,), proxies=["synflow"])["synflow"]
+        for size in (0, 40)
+    )
+    assert far.log_value == pytest.approx(near.log_value + 1600 * math.log(2), rel=1e-13)
+
+
+class Attention(nn.Module):
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.attention, self.options = nn.MultiheadAttention(8, 2, batch_first=True), options
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * torch.arange(1, 4, dtype=x.dtype)[:, None]
+        found, weights = self.attention(x, x, x, **self.options)
+        return found.sum() if weights is None else found.sum() + 3 * weights[..., 0].sum()
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.cells, self.head = kind(8, 3, num_layers=2, batch_first=True, bidirectional=True), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.cells(x)[0])
+        return out
+
+
+MASK = {"key_padding_mask": torch.tensor([[False, False, True]])}
+CAUSAL = {"attn_mask": torch.ones(3, 3, dtype=torch.bool).triu(1)}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Attention(),
+        lambda: Attention(need_weights=False, **CAUSAL),
+        lambda: Attention(average_attn_weights=False, **MASK),
+        lambda: Attention(**MASK, **CAUSAL),
+        lambda: Recurrent(nn.LSTM),
+        lambda: Recurrent(nn.GRU),
+        lambda: Recurrent(nn.RNN),
+    ],
+)
+def test_attention_and_recurrence_with_exponents_are_what_they_are_without(make):
+    torch.manual_seed(0)
+    model, found = Model(make(), get_recipe("seed")), []
+    for scaled in (False, True):
+        example = flow.ones_like(None, (3, 8))
+        found.append(flow._once(model, example, torch.float64, scaled=scaled, copies=False)[0])
+    plain, carried = found
+    for name, values in plain.tensors.items():
+        bound = 1e-12 * float(values.abs().max())
+        assert torch.allclose(carried.tensors[name] * 2.0**carried.exponent, values, rtol=1e-11, atol=bound), name
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_gates_level_off_beyond_every_format(kind):
+    class Behind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.grow = Stack(lambda x: x, 40, 40)
+            self.cells = kind(WIDTH, 3, batch_first=True)
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            grown = self.grow(x)
+            out: Tensor = self.head(self.cells(grown[:, None])[0]).sum() + grown.sum()
+            return out
+
+    torch.manual_seed(0)
+    net = Behind()
+    (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    # What the saturated gates add is nothing beside what grew.
+    (grown,) = ssnr.score(net.grow, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    assert score.status == "ok", score.reason
+    assert score.log_value == pytest.approx(grown.log_value, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("activation", "slope"),
+    [(nn.Tanh(), 1.0), (nn.ReLU6(), 1.0), (nn.SiLU(), 0.5), (nn.GELU(), 0.5), (nn.Hardtanh(), 1.0)],
+)
+def test_an_activation_near_zero_is_the_line_that_it_is_there(activation, slope):
+    depth = 600
+    found, line = (
+        ssnr.score(Stack(f, depth, -6), input_shape=(WIDTH,), proxies=["synflow", "synflow/layerwise_ssnr"])
+        for f in (activation, lambda x: x)
+    )
+    # The first blocks still see the bend.
+    assert found["synflow"].log_value == pytest.approx(line["synflow"].log_value + depth * math.log(slope), abs=0.1)
+    assert found["synflow/layerwise_ssnr"].value == pytest.approx(line["synflow/layerwise_ssnr"].value, rel=1e-3)
+
+
+def test_a_function_of_no_degree_is_refused_beyond_the_format_and_never_guessed():
+    net = Stack(lambda x: x + torch.logsumexp(x, -1, keepdim=True), 40, 40)
+    (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    assert (score.status, score.value) == ("failed", None)
+
+
+def test_digits_lost_at_the_small_end_are_found_where_the_result_itself_is_in_range():
+    # Down to 2**-1060, where float64 keeps fourteen bits, and up again to 2**-476.
+    def net(down: float, up: float) -> nn.Sequential:
+        layers = [nn.Linear(2, 2, bias=False) for _ in range(97 + 58)]
+        with torch.no_grad():
+            for place, layer in enumerate(layers):
+                layer.weight.copy_(torch.tensor([1.0, 1.1]) * (down if place < 97 else up))
+        return nn.Sequential(*layers)
+
+    (near,) = ssnr.score(net(2.0**-2, 2.0**-2), input_shape=(2,), proxies=["synflow"]).values()
+    (far,) = ssnr.score(net(2.0**-12, 2.0**9), input_shape=(2,), proxies=["synflow"]).values()
+    assert far.log_value == pytest.approx(near.log_value + (-10 * 97 + 11 * 58) * math.log(2), abs=1e-12)
+    assert [row.ratio for row in far.layers] == pytest.approx([row.ratio for row in near.layers], rel=1e-12)
