@@ -429,6 +429,24 @@ def test_a_network_of_tokens_is_scored_from_the_length_of_a_sequence_alone():
     assert by_shape.value == by_batch.value == pytest.approx(405)
 
 
+@pytest.mark.parametrize("choose", ["one_hot", "getitem", "index_select"])
+def test_tokens_that_choose_rows_in_other_ways_are_one_hot_vectors_as_well(choose):
+    class Other(Words):
+        def forward(self, tokens: Tensor) -> Tensor:
+            table = self.table.weight
+            if choose == "one_hot":
+                found = F.one_hot(tokens, 6).to(table.dtype) @ table
+            elif choose == "getitem":
+                found = table[tokens]
+            else:
+                found = table.index_select(0, tokens.flatten()).reshape(*tokens.shape, 2)
+            return self.head(found.sum(1))
+
+    expected, found = (ssnr.saliency(net, "synflow", TOKENS) for net in (Words(), Other()))
+    for name, values in expected.items():
+        assert torch.equal(found[name], values), name
+
+
 def test_categories_and_numbers_of_one_batch_are_cut_to_one_sample():
     class Recommender(nn.Module):
         def __init__(self) -> None:

@@ -149,7 +149,11 @@ class Reading(Bypass):
             self._look(name, args, kwargs or {})
         if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input"), name):
             return self._rows(name, *args, **(kwargs or {}))
+        if name in _CHOICES and (found := _chosen_rows(name, args, kwargs or {})) is not None:
+            return self._rows("embedding", found[1], found[0])
         out = super().__torch_function__(func, types, args, kwargs)
+        if func is F.one_hot and _is_token(args[0]):
+            return torch.ones_like(out)
         if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
             self._products += 1
             if self._products % 3 == 1 or out.dtype is not torch.float64:
@@ -212,6 +216,20 @@ def _is_relu(args: Any, kwargs: Any) -> bool:
     bounds = [bound for bound in (*args[1:], *kwargs.values()) if bound is not None and not isinstance(bound, Tensor)]
     low = kwargs.get("min", args[1] if len(args) > 1 else None)
     return len(bounds) == 1 and isinstance(low, (int, float)) and low <= 0
+
+
+_CHOICES = frozenset(("getitem", "index_select"))
+
+
+def _chosen_rows(name: str, args: Any, kwargs: Any) -> tuple[Tensor, Tensor] | None:
+    """The matrix and the tokens, where tokens choose rows of a weight without being called an embedding."""
+    given = [*args, *kwargs.values()]
+    weight, ids = given[0], given[-1]
+    if not (isinstance(weight, Tensor) and weight.dim() == 2 and weight.is_leaf and weight.requires_grad):
+        return None
+    if not _is_token(ids) or (name == "index_select" and given[1] != 0):
+        return None
+    return weight, ids
 
 
 def mark_tokens(value: Any) -> None:
