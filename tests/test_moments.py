@@ -8,7 +8,7 @@ import torch
 
 from ssnr._errors import ScoringError
 from ssnr.aggregate import AGGREGATES
-from ssnr.moments import Rules, from_tensors, pack, unpack
+from ssnr.moments import Rules, from_tensors, pack, reduced, unpack
 
 
 def moments(**layers: list[float] | None):
@@ -136,3 +136,24 @@ def test_bytes_round_trip_exactly():
 def test_bytes_of_another_layout_are_refused():
     with pytest.raises(ValueError, match="moments of 1 layers in 73 bytes, but 2 names"):
         unpack(pack(moments(a=[1.0])), ("a", "b"))
+
+
+def test_a_large_layer_in_pieces_is_what_it_is_in_one():
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(300_001, generator=generator, dtype=torch.float64) + 1e-3
+    gradients = torch.randn(300_001, generator=generator, dtype=torch.float64)
+    gradients[:70_000] *= 1e-200
+    row, values = reduced(gradients, weights), (weights * gradients).abs().numpy()
+    total, m2, abs_total, abs_m2, peak = (
+        np.ldexp(value, power * row.exponent) for value, power in zip(row.columns, (1, 2, 1, 2, 1), strict=True)
+    )
+    assert row.size == values.size
+    assert total == abs_total == pytest.approx(values.sum(), rel=1e-14)
+    assert m2 == abs_m2 == pytest.approx(values.var() * values.size, rel=1e-13)
+    assert peak == values.max()
+
+
+def test_moments_stand_in_for_their_tensor():
+    values = torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64)
+    one, other = (from_tensors({"a": a, "b": None}, {"b": 3}, exponent={"a": 5}) for a in (values, reduced(values)))
+    assert pack(one) == pack(other)

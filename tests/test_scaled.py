@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import ssnr
 from ssnr._model import Model
+from ssnr.moments import from_tensors
 from ssnr.recipes import get_recipe
 from ssnr.saliencies import flow
 
@@ -220,3 +222,15 @@ def test_digits_lost_at_the_small_end_are_found_where_the_result_itself_is_in_ra
     (far,) = ssnr.score(net(2.0**-12, 2.0**9), input_shape=(2,), proxies=["synflow"]).values()
     assert far.log_value == pytest.approx(near.log_value + (-10 * 97 + 11 * 58) * math.log(2), abs=1e-12)
     assert [row.ratio for row in far.layers] == pytest.approx([row.ratio for row in near.layers], rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda: Stack(F.relu, 5, 0), lambda: Stack(F.relu, 40, 40), lambda: Attention()])
+def test_moments_taken_as_gradients_arrive_are_those_of_the_whole_saliency(make):
+    torch.manual_seed(0)
+    net = make()
+    shape = (3, WIDTH) if isinstance(net, Attention) else (WIDTH,)
+    model = Model(net, get_recipe("seed"))
+    streamed, whole = (flow.synflow(model, shape, whole=whole) for whole in (False, True))
+    assert streamed.exponent == whole.exponent
+    one, other = from_tensors(streamed.tensors), from_tensors(whole.tensors)
+    assert np.array_equal(one.total, other.total) and np.array_equal(one.m2, other.m2)

@@ -81,8 +81,9 @@ def _params(net: nn.Module) -> int:
 
 
 def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> tuple[int, int]:
-    signal = synflow(model, input_shape, inputs)
-    moments = from_tensors(survivors(signal.tensors, model.masks), counted(model.scored, model.masks))
+    signal = synflow(model, input_shape, inputs, whole=False)
+    numel = counted(model.scored, model.masks)
+    moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
     live = ~moments.dead & (not signal.dead)
     return int(moments.numel[live].sum()), int(live.sum())
 

@@ -127,8 +127,22 @@ class Moments:
         return tuple(LayerScore(*row) for row in zip(self.names, *columns, strict=True))
 
 
+class Row(NamedTuple):
+    """Moments of one layer in the unit 2**exponent; `from_tensors` takes them in place of a tensor."""
+
+    size: int
+    columns: tuple[float, ...] = (0.0,) * len(COLUMNS)
+    exponent: int = 0
+    precision: str = "float64"
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude."""
+        return float(np.ldexp(self.columns[-1], self.exponent))
+
+
 def from_tensors(
-    saliency: Mapping[str, Tensor | None],
+    saliency: Mapping[str, Tensor | Row | None],
     numel: Mapping[str, int] | None = None,
     *,
     exponent: Mapping[str, int] | None = None,
@@ -137,7 +151,7 @@ def from_tensors(
     """Named saliency tensors → moments, in float64.
 
     Args:
-        saliency: layer name → one saliency per weight, or None for a layer that no gradient reached.
+        saliency: layer name → one saliency per weight, or its moments, or None for a layer that no gradient reached.
         numel: number of weights of the layers that are None (others are counted).
         exponent: per layer e, where the tensor stands for tensor · 2**e.
         rules: how aggregates read the result.
@@ -149,44 +163,79 @@ def from_tensors(
     >>> from_tensors({"w": torch.tensor([1e200, 3e200], dtype=torch.float64)}).ratio
     array([4.])
     """
-    import torch
-
-    rows: list[tuple[float, ...]] = []
-    counts, exponents, precision = [], [], "float64"
+    rows: list[Row] = []
     for name, values in saliency.items():
-        if values is None or values.numel() == 0:
-            counts.append(0 if numel is None else numel.get(name, 0))
-            exponents.append(0)
-            rows.append((0.0,) * len(COLUMNS))
+        row = values if isinstance(values, Row) else None if values is None else reduced(values)
+        if row is None or row.size == 0:
+            rows.append(Row(0 if numel is None else numel.get(name, 0)))
             continue
-        if values.dtype != torch.float64:
-            precision = "float32"
-        row, scale = _layer(name, values.detach().to(torch.float64).reshape(-1))
-        counts.append(values.numel())
-        exponents.append(scale + (exponent or {}).get(name, 0))
-        rows.append(row)
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
+        if not np.isfinite(row.columns[-1]):
+            kind = "NaN" if np.isnan(row.columns[-1]) else "infinity"
+            raise ScoringError(f"layer {name!r}: its saliency is not finite ({kind})")
+        shift = (exponent or {}).get(name, 0) if row.columns[-1] else 0
+        rows.append(row._replace(exponent=row.exponent + shift))
+    table = np.array([row.columns for row in rows], dtype=np.float64).reshape(len(rows), len(COLUMNS))
     return Moments(
         names=tuple(saliency),
-        numel=np.array(counts, dtype=np.int64),
-        exponent=np.array(exponents, dtype=np.int64),
+        numel=np.array([row.size for row in rows], dtype=np.int64),
+        exponent=np.array([row.exponent for row in rows], dtype=np.int64),
         **dict(zip(COLUMNS, table.T, strict=True)),
         unused=np.array([values is None for values in saliency.values()], dtype=np.bool_),
-        precision=precision,
+        precision="float32" if any(row.precision == "float32" for row in rows) else "float64",
         rules=rules,
     )
 
 
-def _layer(name: str, values: Tensor) -> tuple[tuple[float, ...], int]:
-    """Moments of one flat float64 tensor and the power of two that they are in."""
+def reduced(values: Tensor, weights: Tensor | None = None) -> Row:
+    """One layer's saliency → its moments; with `weights`, the saliency is |weights ⊙ values|.
+
+    A processor takes it in pieces that stay in its cache from the product to the last sum. What is not finite shows in
+    the last column.
+    """
+    import torch
+
+    precision = "float64" if values.dtype == torch.float64 else "float32"
+    size, flat = values.numel(), values.detach().reshape(-1)
+    factor = None if weights is None else weights.detach().reshape(-1)
+    step = _PIECE if flat.device.type == "cpu" else max(size, 1)
+    parts = []
+    for start in range(0, size, step):
+        part = flat[start : start + step]
+        if factor is not None:
+            part = part * factor[start : start + step]
+        columns, exponent = _part(part.to(torch.float64), magnitudes=factor is not None)
+        parts.append(Row(len(part), columns, exponent, precision))
+        if not np.isfinite(columns[-1]):
+            return Row(size, columns, 0, precision)
+    return _joined(parts) if len(parts) > 1 else parts[0] if parts else Row(0, precision=precision)
+
+
+def _joined(parts: Sequence[Row]) -> Row:
+    """Moments of pieces → of the whole: m2 = Σ m2_k + Σ n_k (mean_k − mean)² (Chan, Golub & LeVeque, 1983)."""
+    peaks = np.array([part.columns[-1] for part in parts])
+    exponent = max((part.exponent for part in parts if part.columns[-1]), default=0)
+    shift = np.maximum([part.exponent - exponent for part in parts], -2000)
+    count = np.array([part.size for part in parts], dtype=np.float64)
+    table = np.array([part.columns for part in parts])
+    found: list[float] = []
+    for sums, squares in ((table[:, 0], table[:, 1]), (table[:, 2], table[:, 3])):
+        sums, squares = np.ldexp(sums, shift), np.ldexp(squares, 2 * shift)
+        between = count * (sums / count - sums.sum() / count.sum()) ** 2
+        found += [float(sums.sum()), float(squares.sum() + between.sum())]
+    found.append(float(np.ldexp(peaks, shift).max()))
+    return Row(int(count.sum()), tuple(found), exponent, parts[0].precision)
+
+
+def _part(values: Tensor, *, magnitudes: bool) -> tuple[tuple[float, ...], int]:
+    """Moments of one flat float64 tensor, or of its magnitudes, and the power of two that they are in."""
     import torch
 
     low, high = (float(v) for v in torch.aminmax(values))
     peak = max(-low, high)
-    if not np.isfinite(peak):
-        raise ScoringError(f"layer {name!r}: its saliency is not finite ({'NaN' if peak != peak else 'infinity'})")
-    if peak == 0.0:
-        return (0.0,) * len(COLUMNS), 0
+    if magnitudes and low < 0:
+        values, low = values.abs(), 0.0
+    if peak == 0.0 or not np.isfinite(peak):
+        return (0.0, 0.0, 0.0, 0.0, peak), 0
     mantissa, scale = np.frexp(peak)
     # Scaling by a power of two is exact, so ordinary magnitudes are scaled after the sums instead of before.
     ordinary = -300 < scale < 300
@@ -204,13 +253,9 @@ def _layer(name: str, values: Tensor) -> tuple[tuple[float, ...], int]:
 
 def _sum_m2(values: Tensor) -> tuple[float, float]:
     """Sum and centred second moment, in two passes: the one-pass formula loses what a small σ stands for."""
-    import torch
-
-    # In pieces that stay in the processor's cache: a layer of millions is read twice instead of five times.
-    parts = torch.split(values, _PIECE)
-    total = float(torch.stack([part.sum() for part in parts]).sum())
-    mean = total / values.numel()
-    return total, float(torch.stack([(centred := part - mean).dot(centred) for part in parts]).sum())
+    total = float(values.sum())
+    centred = values - total / values.numel()
+    return total, float(centred.dot(centred))
 
 
 _PIECE = 1 << 16

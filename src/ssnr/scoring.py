@@ -213,7 +213,8 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
         return _example(job.batch if family == "gradient" else None, job.input_shape, job.batch)
 
     try:
-        signals = _family(model, family, set(names), job.batch, job.input_shape, job.loss) if names else {}
+        inputs_of = (job.batch, job.input_shape, job.loss)
+        signals = _family(model, family, set(names), *inputs_of, whole=False) if names else {}
     except (ScoringError, RuntimeError) as error:  # RuntimeError: what torch raises in backward passes
         return found | {name: Result("", "failed", _blamed(model, inputs(), _reason(error))) for name in names}
     after = drawn()
@@ -287,12 +288,12 @@ def _fitted(net: nn.Module, batch: Batch | None, forward: Forward | None) -> Bat
 
 def _family(
     model: Model, family: str, names: Collection[str], batch: Batch | None, input_shape: tuple[int, ...] | None,
-    loss: Loss | None,
+    loss: Loss | None, *, whole: bool = True,
 ) -> Mapping[str, Signal]:  # fmt: skip
     if family == "weights":
         return weight_saliencies(model, names)
     if family == "synflow":
-        return {"synflow": synflow(model, input_shape, None if batch is None else batch.inputs)}
+        return {"synflow": synflow(model, input_shape, None if batch is None else batch.inputs, whole=whole)}
     if family == "gradient":
         assert batch is not None  # `_check_data`
         return gradient_saliencies(model, batch, names, loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +15,7 @@ from ssnr._model import Model, outputs_of
 from ssnr._scaled import Scaled
 from ssnr.data import ones
 from ssnr.linearize import CopiesNeeded, linear, mark_tokens
+from ssnr.moments import Row, reduced
 from ssnr.saliencies.signals import Signal, dense, followed, mapped, moved, set_mode, spread
 
 # Where R or a layer's largest saliency is outside of 2^low … 2^high, something may have been lost on the way.
@@ -25,7 +27,7 @@ _SATURATED = {torch.float64: 61, torch.float32: 32}
 _BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
 
 
-def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None) -> Signal:
+def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None, *, whole: bool = True) -> Signal:
     """S = |θ ⊙ ∂R/∂θ|, R = the sum of all outputs of the network at |θ| on an all-ones input (Tanaka et al., 2020).
 
     Norms and dropout are passed through, biases and buffers enter by magnitude, activations stay. Integer inputs are
@@ -37,6 +39,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
         model: the network.
         input_shape: of one sample without its batch dimension.
         inputs: what the network takes, instead of `input_shape`; of floating-point tensors only the shape is used.
+        whole: the saliency weight by weight; without, layers may be rows of moments, taken as each gradient arrives, so
+            that no more than one layer's gradient is held.
 
     Raises:
         ScoringError: the forward pass raised, or has no floating-point output.
@@ -47,10 +51,10 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     example = inputs if own_tokens and inputs is not None else ones_like(inputs, input_shape)
     copies = False
     try:
-        signal, kept = _once(model, example, dtype, scaled=False, copies=False)
+        signal, kept = _once(model, example, dtype, scaled=False, copies=False, whole=whole)
     except CopiesNeeded:
         copies = True
-        signal, kept = _once(model, example, dtype, scaled=False, copies=True)
+        signal, kept = _once(model, example, dtype, scaled=False, copies=True, whole=whole)
     if kept and _in_range(signal, dtype):
         return signal
     try:
@@ -61,7 +65,9 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
         return signal
 
 
-def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copies: bool) -> tuple[Signal, bool]:
+def _once(
+    model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copies: bool, whole: bool = True
+) -> tuple[Signal, bool]:
     """The two passes; and whether no output of a layer, nor its gradient, was so small that digits were lost."""
     device = next(iter(model.scored.values())).device
     # Copies, because a network may change its input in place, which a leaf does not allow.
@@ -80,15 +86,43 @@ def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copie
     approximated, peaks = tuple(read.approximated), read.peaks
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
+    if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(R.detach(), leaves, approximated)):
+        return Signal(dict.fromkeys(model.scored), approximated=approximated), False
     entries = [*sources, *read.gates]
+    rows: dict[str, Row] = {}
+    reducing = not whole and not scaled and not model.masks
+    hooks: list[Any] = []
+    for name, leaf in leaves.items() if reducing else ():
+        hooks.append(leaf.register_hook(_reducing(rows, name, leaf)))  # type: ignore[no-untyped-call]
     found = torch.autograd.grad(R, [*leaves.values(), *entries], allow_unused=True)
+    for hook in hooks:
+        hook.remove()
     gradients: list[Tensor | None] = list(found[: len(leaves)])
     flows = found[len(leaves) :]
     del found
-    magnitudes = _magnitudes(list(leaves.values()), gradients)
+    magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
-    return Signal(tensors, dead, exponent, approximated), scaled or _kept(R.detach(), peaks, dtype)
+    return Signal(tensors, dead, exponent, approximated), True
+
+
+def _below_saturation(R: Tensor, leaves: dict[str, Tensor], approximated: tuple[str, ...]) -> bool:
+    """Whether a softmax on the way may still be more than a maximum; some layer has a saliency of R over its size."""
+    if not any(place.endswith(_BY_SOFTMAX) for place in approximated):
+        return True
+    most = max((leaf.numel() for leaf in leaves.values()), default=1)
+    return float(R.abs()) < most * 2.0 ** (_SATURATED[R.dtype] + 1)
+
+
+def _reducing(rows: dict[str, Row], name: str, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """A hook that takes the moments of |θ ⊙ g| and lets go of g."""
+    weights = theta.detach()
+
+    def hook(gradient: Tensor) -> Tensor:
+        rows[name] = reduced(dense(gradient), weights)
+        return gradient.new_zeros(()).expand(gradient.shape)
+
+    return hook
 
 
 @torch.no_grad()
@@ -112,6 +146,8 @@ def _magnitudes(theta: list[Tensor], gradients: list[Tensor | None]) -> list[Ten
 
 def _kept(R: Tensor, peaks: list[Tensor], dtype: torch.dtype) -> bool:
     """Whether the outputs of layers and their gradients stayed off the small end of the range, zeros aside."""
+    if not bool(torch.isfinite(R)):
+        return False
     if not peaks:
         return True
     sizes = torch.stack(peaks).to(torch.float64)
@@ -126,10 +162,10 @@ def _kept(R: Tensor, peaks: list[Tensor], dtype: torch.dtype) -> bool:
 
 def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     """Whether nothing can have overflowed or vanished: saliencies are finite, and far from the ends of the range."""
-    live = [t for t in signal.tensors.values() if t is not None and t.numel()]
+    live = [found for t in signal.tensors.values() if t is not None and (found := _peak(t)) is not None]
     if signal.dead or not live:
         return not live  # nothing flows: because of the network, or because it all vanished
-    peaks = torch.stack([t.amax().to(torch.float64) for t in live])
+    peaks = torch.stack(live) if isinstance(live[0], Tensor) else torch.tensor(live, dtype=torch.float64)
     present = peaks[peaks > 0]
     if not bool(torch.isfinite(peaks).all()) or not len(present):
         return False
@@ -138,6 +174,13 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
         high = _SATURATED[dtype]
     exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
+
+
+def _peak(saliency: Tensor | Row) -> Any:
+    """The largest magnitude of a layer, None of one without weights."""
+    if isinstance(saliency, Row):
+        return saliency.peak if saliency.size else None
+    return saliency.amax().to(torch.float64) if saliency.numel() else None
 
 
 def ones_like(inputs: Any, input_shape: tuple[int, ...] | None) -> Any:

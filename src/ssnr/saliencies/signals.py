@@ -13,7 +13,7 @@ from ssnr._nests import mapped as mapped
 from ssnr._nests import moved as moved
 from ssnr.linearize import reaches as reaches
 
-Named = dict[str, Tensor | None]  # None: no gradient reached the layer, it is unused
+Named = dict[str, Any]  # a tensor or its row of moments; None: no gradient reached the layer, it is unused
 Loss = Callable[[Any, Any], Tensor]
 
 _DROPS = (nn.RNNBase, nn.MultiheadAttention)
