@@ -221,7 +221,7 @@ def test_of_two_scoring_versions_the_newest_is_used_and_an_old_one_named(store):
     fill(store, ABCD, Group(SPACE, "synflow", "seed", 0, "", 0))
     found = study(store, benchmark(ABCD), ["synflow"])
     assert row(found, "synflow")["kendall"] == 1.0
-    assert found.notes == ("synflow was scored by scoring version 0, this ssnr has 1",)
+    assert found.notes == ("synflow was scored by scoring version 0, this ssnr has 2",)
 
 
 # --- forms ----------------------------------------------------------------------------------------------------
