@@ -30,7 +30,7 @@ ORDER = [
     {"pruning", "training"},
     {"experiments"},
     {"_libraries"},
-    {"engine", "targets"},
+    {"_preload", "engine", "targets"},
     {"benchmarks"},
     {"_selection", "_tables"},
     {"studies", "plots"},

@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -39,6 +40,9 @@ CHUNK, CHUNK_WITH_DATA = 32, 4
 # Passes of a supernet between two commits.
 PASSES = 4
 SEED = get_recipe("seed")
+
+Chunk = Sequence[tuple[str, tuple[str, ...]]]  # networks, and what is missing of each
+Scored = list[tuple[str, Result]]
 
 
 class Row(NamedTuple):
@@ -200,8 +204,7 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
     size = CHUNK_WITH_DATA if any(group.data for group in layout.groups.values()) else CHUNK
     if layout.job.recipe.init == "shared" and size == CHUNK:
         size = _passes(layout.job.space, layout.job.recipe)
-    size = max(1, min(size, -(-len(layout.missing) // count)))
-    chunks = [layout.missing[i : i + size] for i in range(0, len(layout.missing), size)]
+    chunks = _cut(layout.missing, max(1, min(size, -(-len(layout.missing) // count))), 1 if count == 1 else 4 * count)
     done = failures = 0
     yield Progress(0, len(layout.missing), 0)
     if not chunks:
@@ -212,6 +215,14 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
         done += len({result.network for _, result in chunk})
         failures += len({result.network for _, result in chunk if result.status == "failed"})
         yield Progress(done, len(layout.missing), failures)
+
+
+def _cut(missing: Chunk, size: int, small: int) -> list[Chunk]:
+    """Chunks of `size`, and behind them about `small` of a quarter: workers come to the end at about the same time."""
+    quarter = -(-size // 4)
+    large = max(0, len(missing) - small * quarter) // size * size
+    starts = [*range(0, large, size), *range(large, len(missing), quarter), len(missing)]
+    return [missing[start:end] for start, end in pairwise(starts)]
 
 
 def _passes(space: Space, recipe: Recipe) -> int:
@@ -244,9 +255,6 @@ def read(layout: Plan, store: Store) -> Iterator[Row]:
 
 
 # --- where networks are scored --------------------------------------------------------------------------------
-
-Chunk = Sequence[tuple[str, tuple[str, ...]]]
-Scored = list[tuple[str, Result]]
 
 
 def score_chunk(job: Job, chunk: Chunk) -> Scored:
@@ -325,7 +333,7 @@ def _context() -> BaseContext:
     """Workers are forked from a process that has only imported; a fork of this one would copy its threads' locks."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    forkserver.set_forkserver_preload(["ssnr.scoring", "ssnr.supernet.core"])
+    forkserver.set_forkserver_preload(["ssnr._preload"])
     return multiprocessing.get_context("forkserver")
 
 
