@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -46,16 +47,25 @@ def present() -> dict[str, Suite]:
     return {name: suite for name, suite in SUITES.items() if find_spec(suite.function.partition(":")[0])}
 
 
-def measure(names: list[str], *, quick: bool) -> dict[str, Any]:
-    """Run suites one after the other."""
-    facts, suites, started = harness.machine(), {}, time.perf_counter()
+def measure(names: list[str], path: Path, *, quick: bool) -> dict[str, Any]:
+    """Run suites one after the other; the document is written after each, one that fails leaves the others alone."""
+    started = time.perf_counter()
+    document: dict[str, Any] = {"machine": harness.machine(), "quick": quick, "suites": {}, "failed": {}}
+    path.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         print(f"{name}: {SUITES[name].title}", file=sys.stderr, flush=True)
         begun = time.perf_counter()
-        # The suite starts the processes that it measures, and single-process ones set their own threads.
-        rows = harness.call(SUITES[name].function, quick, threads=None).value
-        suites[name] = {"title": SUITES[name].title, "seconds": time.perf_counter() - begun, "rows": rows}
-    return {"machine": facts, "quick": quick, "seconds": time.perf_counter() - started, "suites": suites}
+        try:
+            # The suite starts the processes that it measures, and single-process ones set their own threads.
+            rows = harness.call(SUITES[name].function, quick, threads=None).value
+        except subprocess.CalledProcessError as error:
+            document["failed"][name] = str(error)
+        else:
+            seconds = time.perf_counter() - begun
+            document["suites"][name] = {"title": SUITES[name].title, "seconds": seconds, "rows": rows}
+        document["seconds"] = time.perf_counter() - started
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    return document
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,9 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--markdown", nargs="?", const="", metavar="FILE", help="print Markdown, or put the tables into this page"
     )
     chosen = parser.parse_args(arguments)
-    document = measure(chosen.only or names, quick=chosen.quick)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(document, indent=1) + "\n")
+    document = measure(chosen.only or names, chosen.json, quick=chosen.quick)
     if chosen.markdown is None:
         console = Console()
         console.print(tables.facts(document))
@@ -85,6 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         print(tables.markdown(document))
     print(f"{chosen.json}: {document['seconds']:.0f} s", file=sys.stderr)
+    if document["failed"]:
+        sys.exit("\n".join(f"{name}: {reason}" for name, reason in document["failed"].items()))
 
 
 if __name__ == "__main__":

@@ -178,7 +178,8 @@ def _peak_of(process: Path) -> float:
     return int(match[1]) / 1024 if match else 0.0
 
 
-def _own_peak() -> float:
+def own_peak_mib() -> float:
+    """The largest resident size of this process so far."""
     if Path("/proc/self/status").exists():
         return _peak_of(Path("/proc/self"))
     import resource
@@ -190,7 +191,7 @@ def _main() -> None:
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
     module, _, function = name.partition(":")
     value = partial(getattr(importlib.import_module(module), function), *arguments)()
-    print(json.dumps(Measured(value, _own_peak())))
+    print(json.dumps(Measured(value, own_peak_mib())))
 
 
 if __name__ == "__main__":

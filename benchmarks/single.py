@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -86,7 +85,7 @@ def memory(name: str, dtype: str, quick: bool) -> float:
     make, shape = networks(quick)[name]
     ssnr.score(plain(2, 4), input_shape=(3, 8, 8), recipe=f"seed(synflow_dtype={dtype})")  # what torch loads once
     net = make().eval()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = harness.own_peak_mib()
     ssnr.score(net, input_shape=shape, recipe=f"seed(synflow_dtype={dtype})")
-    added = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    added = 2**20 * (harness.own_peak_mib() - before)
     return added / (sum(p.numel() for p in net.parameters()) * getattr(torch, dtype).itemsize)

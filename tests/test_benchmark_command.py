@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +74,21 @@ print(len(networks(1)))
 """
     run = python("-c", code)
     assert (run.stdout, run.returncode) == ("5260\n", 0), run.stderr
+
+
+def test_a_suite_that_fails_leaves_what_the_others_measured(tmp_path, monkeypatch):
+    (tmp_path / "made_up.py").write_text("def works(quick):\n    return [{'s': 1.5}]\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    code = """
+import sys
+from benchmarks import __main__ as command
+command.SUITES = {name: command.Suite(f"made_up:{name}", name) for name in ("fails", "works")}
+command.main(["--json", sys.argv[1], "--markdown"])
+"""
+    run = python("-c", code, str(tmp_path / "out" / "b.json"))
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("fails: ")
+    assert "| 1.5 |" in run.stdout
+    document = json.loads((tmp_path / "out" / "b.json").read_text())
+    assert document["suites"]["works"]["rows"] == [{"s": 1.5}]
+    assert list(document["failed"]) == ["fails"]
