@@ -30,7 +30,7 @@ ORDER = [
     {"pruning", "training"},
     {"experiments"},
     {"_libraries"},
-    {"_preload", "engine", "targets"},
+    {"_preload", "_workers", "engine", "targets"},
     {"benchmarks"},
     {"_selection", "_tables"},
     {"studies", "plots"},

@@ -160,11 +160,13 @@ def _sweep(
     space: Space, archs: list[str], proxies: tuple[Proxy, ...], path: Path, workers: int | None, seed: int,
     batch: Batch | None, recipe: Recipe, executor: str = "local",
 ) -> dict[str, Any]:  # fmt: skip
+    from ssnr import _workers
+
+    if workers != 1:
+        _workers.warm_up()
     from ssnr import engine
     from ssnr.store import Store
 
-    if workers != 1:
-        engine.warm_up()
     with Store(path) as store:
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
         already = layout.distinct - len(layout.missing)

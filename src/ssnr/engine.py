@@ -1,31 +1,22 @@
 """Score many architectures into a store: each network once, in worker processes, resumable at any moment.
 
-The only file that knows processes and devices. Workers run one torch thread each, build one network at a time and
-send back moments; the parent commits a chunk in one transaction, so memory does not grow with the number of
-architectures and a kill loses at most the chunks in flight.
+The only file that knows devices. Workers (`_workers`) build one network at a time and send back moments; the parent
+commits a chunk in one transaction, so memory does not grow with the number of architectures and a kill loses at most
+the chunks in flight.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import multiprocessing
 import os
-import signal
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssnr._errors import SsnrError, UsageError
+from ssnr import _workers
+from ssnr._errors import UsageError
 from ssnr.proxies import PLAIN, SALIENCIES, Proxy, Score, evaluate, failed, parse_proxies, twins_share
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.spaces import Space, get_space
@@ -209,7 +200,7 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
     yield Progress(0, len(layout.missing), 0)
     if not chunks:
         return
-    results = _in_process(layout.job, chunks) if count == 1 else _in_workers(layout.job, chunks, count)
+    results: Iterator[Scored] = _workers.each(partial(score_chunk, layout.job), chunks, count)
     for chunk in results:
         store.add((layout.groups[measured], result) for measured, result in chunk)
         done += len({result.network for _, result in chunk})
@@ -305,109 +296,3 @@ def _supernet(space: Space, seed: int, dtype: str) -> Supernet:
     from ssnr.supernet import Supernet
 
     return Supernet(space, seed=seed, dtype=getattr(torch, dtype))
-
-
-def _in_process(job: Job, chunks: Collection[Chunk]) -> Iterator[Scored]:
-    """One worker is this process, on one thread like the others: a score must not depend on the number of workers."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    _leave_to_the_collector_what_is_new()
-    try:
-        for chunk in chunks:
-            yield score_chunk(job, chunk)
-    finally:
-        torch.set_num_threads(threads)
-        gc.unfreeze()
-
-
-def warm_up() -> None:
-    """Start importing what workers need, beside whatever comes before the first of them."""
-    if _context().get_start_method() == "forkserver":
-        forkserver.ensure_running()
-
-
-@cache
-def _context() -> BaseContext:
-    """Workers are forked from a process that has only imported; a fork of this one would copy its threads' locks."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    forkserver.set_forkserver_preload(["ssnr._preload"])
-    return multiprocessing.get_context("forkserver")
-
-
-_JOB: Job | None = None
-
-
-def _start_worker(job: Job) -> None:
-    global _JOB
-    # Ctrl-C goes to the whole group; the parent decides what happens.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(1)
-    _keep_freed_memory()
-    _leave_to_the_collector_what_is_new()
-    _JOB = job
-
-
-def _leave_to_the_collector_what_is_new() -> None:
-    """Take what is imported out of Python's garbage collection: each network makes hundreds of modules, and the
-    collections that this sets off would walk all of torch, a tenth of the time of a sweep.
-    """  # noqa: D205
-    gc.collect()
-    gc.freeze()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: passes ask for the same large buffers again and again, and each fresh one costs
-    page faults (a quarter of the time of float64 convolutions on a batch).
-    """  # noqa: D205
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # not in every libc
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            mallopt(option, 1 << 30)
-
-
-def _work(chunk: Chunk) -> Scored:
-    assert _JOB is not None
-    return score_chunk(_JOB, chunk)
-
-
-def _in_workers(job: Job, chunks: Sequence[Chunk], workers: int) -> Iterator[Scored]:
-    """Chunks as they finish; at most two a worker are out, so that memory stays flat."""
-    with _pool(job, workers) as pool:
-        waiting = iter(chunks)
-        out: set[Future[Scored]] = set()
-        try:
-            for chunk in waiting:
-                out.add(pool.submit(_work, chunk))
-                if len(out) >= 2 * workers:
-                    finished, out = wait(out, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in finished)
-            while out:
-                finished, out = wait(out, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
-        except BrokenProcessPool as error:
-            raise SsnrError(
-                "a worker process died, most likely for lack of memory: what was scored is kept; "
-                "run the same command again, with fewer --workers"
-            ) from error
-
-
-@contextmanager
-def _pool(job: Job, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, stopped at once when the sweep is left."""
-    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker, initargs=(job,))
-    try:
-        yield pool
-    except BaseException:
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    else:
-        pool.shutdown()
