@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from ssnr.saliencies import twice
 from ssnr.saliencies.paths import Paths
 
 SIZES = {1: (5,), 2: (3, 3), 3: (2, 2, 2)}
@@ -141,3 +143,21 @@ def test_distances_written_out_are_the_distances(p):
     assert torch.allclose(answered(torch.cdist, x, y, p), torch.cdist(x, y, p), rtol=1e-12)
     assert torch.allclose(answered(F.pdist, x[0], p), F.pdist(x[0], p), rtol=1e-12)
     assert torch.allclose(answered(F.hardsigmoid, 4 * x), F.hardsigmoid(4 * x), rtol=1e-14)
+
+
+def test_the_gradient_of_a_strided_pointwise_convolution_of_few_channels_is_not_taken_channels_last(monkeypatch):
+    backward, seen = torch.ops.aten.convolution_backward, []
+
+    def watched(g: Tensor, x: Tensor, *rest: object) -> object:
+        seen.append(x.is_contiguous())
+        return backward(g, x, *rest)
+
+    aten = SimpleNamespace(convolution=torch.ops.aten.convolution, convolution_backward=watched)
+    monkeypatch.setattr(twice, "_aten", aten)
+    for channels, stride in ((15, 2), (16, 2), (15, 1)):
+        x = drawn(2, channels, 4, 4).detach().contiguous(memory_format=torch.channels_last)
+        w = drawn(3, channels, 1, 1)
+        (found,) = torch.autograd.grad(answered(F.conv2d, x, w, stride=stride).sum(), w)
+        (expected,) = torch.autograd.grad(F.conv2d(x, w, stride=stride).sum(), w)
+        assert torch.allclose(found, expected, rtol=1e-13)
+    assert seen == [True, False, False]

@@ -81,10 +81,17 @@ class _ConvolutionBackward(torch.autograd.Function):
         return of_g, of_x, of_weight, None, None
 
 
+# oneDNN's gradient of a strided 1×1 convolution of fewer channels than its block, laid out channels last, writes past
+# the end of its workspace (uxlfoundation/oneDNN issue 6035): now and then the process dies of it.
+_BLOCK = 16
+
+
 def _gradients(
     g: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
 ) -> tuple[Maybe, Maybe, Maybe]:
     outputs = weight.shape[1] * geometry.groups if geometry.transposed else weight.shape[0]
+    if max(weight.shape[2:]) == 1 and x.shape[1] < _BLOCK and max(geometry.stride) > 1:
+        x = x.contiguous()
     found: tuple[Maybe, Maybe, Maybe] = _aten.convolution_backward(g, x, weight, [outputs], *geometry, wanted)
     return found
 
