@@ -19,15 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ssnr import _degrees as degrees
+from ssnr._exponents import is_wrapped
+from ssnr._probing import of_degree_one
+
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
     for module, names in (
         (F, ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm", "local_response_norm")),
         (torch, ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm")),
+        (torch, ("native_batch_norm", "native_layer_norm", "native_group_norm")),
     )
     for name in names
     if hasattr(module, name)
 )
+# These put out statistics as well.
+_NATIVE = frozenset(function for function in _NORMS if function.__name__.startswith("native_"))
 _DROPOUT: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
     for module, names in (
@@ -137,13 +144,13 @@ class Reading(Bypass):
         if func in self.functions:
             out = args[0] if args else kwargs["input"]
             if self.copies:
-                return out.clone()
-            out.__dict__["_ssnr_passed"] = True
-            return out
+                out = out.clone()
+            else:
+                out.__dict__["_ssnr_passed"] = True
+            return (out, *func(*args, **(kwargs or {}))[1:]) if func in _NATIVE else out
         raw = getattr(func, "__name__", "")
         name = raw.strip("_")
-        in_place = raw.endswith("_") or (kwargs and kwargs.get("inplace"))
-        if in_place and name not in _HARMLESS and _is_passed(args):
+        if name not in _HARMLESS and _changes(raw, name, args, kwargs) and _is_passed(args):
             raise CopiesNeeded
         if (name in _CURVED and not (name in _CLAMPS and _is_relu(args, kwargs or {}))) or name in _PRODUCTS:
             self._look(name, args, kwargs or {})
@@ -152,11 +159,13 @@ class Reading(Bypass):
         if name in _CHOICES and (found := _chosen_rows(name, args, kwargs or {})) is not None:
             return self._rows("embedding", found[1], found[0])
         out = super().__torch_function__(func, types, args, kwargs)
+        if name not in _LOOKED_AT and raw not in _ATTRIBUTES:
+            self._try(func, raw, name, args, kwargs or {}, out)
         if func is F.one_hot and _is_token(args[0]):
             return torch.ones_like(out)
         if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
             self._products += 1
-            if self._products % 3 == 1 or out.dtype is not torch.float64:
+            if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
                 self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
         if isinstance(out, Tensor) and not out.is_floating_point() and any(map(_is_token, args)):
             mark_tokens(out)
@@ -164,18 +173,32 @@ class Reading(Bypass):
 
     def _look(self, name: str, args: Any, kwargs: Any) -> None:
         """Write the function down where it is applied to activations, a product where both factors are."""
-        needed = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
-        if name == "einsum" and len(args) == 2 and isinstance(args[1], (tuple, list)):
-            needed = [a for a in args[1] if isinstance(a, Tensor) and a.requires_grad]
-        if name in _PRODUCTS:
-            live = [a for a in needed[:2] if a.grad_fn is not None]  # weights are leaves, nearly always
-            if len(live) < 2 and not (name in _QUOTIENTS and live and live[0] is not args[0]):
-                return
-            if not all(reaches(a, [*self._sources, *self.gates]) for a in live):
+        needed = [a for a in _tensors((args, kwargs)) if a.requires_grad]
+        if name in _PRODUCTS and not (name in _QUOTIENTS and needed and needed[-1] is not args[0]):
+            place = 0 if name.startswith("add") else degrees.BIAS_AT.get(name)
+            bias = None if place is None else args[place] if len(args) > place else kwargs.get("bias")
+            live = [a for a in needed if a.grad_fn is not None and a is not bias]  # weights are leaves, nearly always
+            if len(live) < 2 or sum(reaches(a, [*self._sources, *self.gates]) for a in live) < 2:
                 return
         elif not needed:
             return
-        self.approximated[f"{_caller(self._net) or 'the network'} ({name})"] = None
+        self._name(name)
+
+    def _try(self, func: Any, raw: str, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        """Write down what no table lists, unless twice its arguments give twice as much."""
+        if not any(t.requires_grad for t in _tensors(out)):
+            return
+        needed = [a for a in _tensors((args, kwargs)) if a.requires_grad]
+        live = [a for a in needed if a.grad_fn is not None]
+        groups = [flowing] if (flowing := [a for a in live if reaches(a, [*self._sources, *self.gates])]) else needed
+        in_place = raw.endswith("_") and not raw.startswith("__")
+        for group in groups:
+            inputs = group if isinstance(group, list) else [group]
+            if in_place or not of_degree_one(func, args, kwargs, out, inputs):
+                return self._name(name)
+
+    def _name(self, function: str) -> None:
+        self.approximated[f"{_caller(self._net) or 'the network'} ({function})"] = None
 
     def _rows(self, name: str, ids: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What an all-ones vector over the vocabulary looks up in every position: the sum of all rows."""
@@ -197,18 +220,43 @@ _LOOKUPS = frozenset((F.embedding, F.embedding_bag))
 _QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
 _WEIGHTED = frozenset(("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
                        "conv_transpose3d", "matmul", "mm", "bmm", "einsum", "bilinear", "addmm"))  # fmt: skip
-_PRODUCTS = frozenset(("mul", "multiply", "imul", "matmul", "bmm", "mm", "einsum", "bilinear", "linear", "conv1d",
-                       "conv2d", "conv3d", "mv", "dot", *_QUOTIENTS))  # fmt: skip
+_PRODUCTS = frozenset(("mul", "multiply", "imul", "rmul", "matmul", "rmatmul", "bmm", "mm", "einsum", "bilinear",
+                       "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+                       "conv_transpose3d", "mv", "dot", "inner", "outer", "tensordot", "kron", "addmm", "addmv", "addbmm",
+                       "baddbmm", "addr", "addcmul", *_QUOTIENTS))  # fmt: skip
 _CURVES = """
     sigmoid tanh gelu silu mish softplus softsign logsigmoid log_sigmoid hardtanh relu6 hardsigmoid hardswish
     tanhshrink softshrink hardshrink threshold glu softmax log_softmax softmin gumbel_softmax exp exp2 expm1 log
     log2 log10 log1p logsumexp sqrt rsqrt square pow reciprocal rtruediv sin cos tan asin acos atan arctan sinh cosh erf
     erfc expit clamp clamp_min clamp_max clip prod cumprod var normalize cosine_similarity cdist
     pdist pairwise_distance scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu
-    lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign
+    lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign sgn floor ceil trunc frac
 """
 _CURVED = frozenset(_CURVES.split())
 _CLAMPS = frozenset(("clamp", "clamp_min", "clip"))
+# What needs no trying: named by its name, or of degree one in each of its tensors, or no function of numbers.
+_LOOKED_AT = frozenset(
+    _CURVED | _PRODUCTS | (degrees.PASSES | degrees.ARITHMETIC | degrees.JOINS) - {"lerp", "grid_sample", "prelu"}
+    | degrees.words("elu selu celu embedding embedding_bag size dim numel zeros_like ones_like iadd isub fill zero")
+)  # fmt: skip
+_ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in _tensors(item)]
+    if isinstance(value, (tuple, list)):
+        return [t for item in value for t in _tensors(item)]
+    return []
+
+
+def _changes(raw: str, name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a call changes its first argument in place."""
+    if raw.endswith("_"):
+        return not raw.startswith("__") or name.startswith("i") or name == "setitem"
+    return degrees.asks_in_place(name, args, kwargs)
 
 
 def _is_relu(args: Any, kwargs: Any) -> bool:
@@ -310,7 +358,7 @@ def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies
         bypassed = [m for m in net.modules() if norms == "all" and _is_own_norm(m)]
     own = [module.__dict__.get("forward") for module in bypassed]
     for module in bypassed:
-        module.__dict__["forward"] = _identity
+        module.__dict__["forward"] = _passing(module.forward)
     try:
         with Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies) as reading:
             yield reading
@@ -324,6 +372,8 @@ def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies
 def _is_own_norm(module: nn.Module) -> bool:
     """Whether a module of nobody's but the user's is a norm by its name, and by having nothing but vectors."""
     kind = type(module)
+    if isinstance(module, nn.CrossMapLRN2d):  # torch's only norm that calls no function for it
+        return True
     if kind.__module__.startswith("torch.") or not _NORM_NAME.search(kind.__name__):
         return False
     return not module._modules and all(p is None or p.dim() < 2 or _is_vector(p) for p in module._parameters.values())
@@ -334,7 +384,7 @@ def _is_vector(parameter: Tensor) -> bool:
     return sum(size > 1 for size in parameter.shape) <= 1
 
 
-_NORM_NAME = re.compile(r"(?i)norm([123]d)?$")
+_NORM_NAME = re.compile(r"(?i)norm(ali[sz]ation|ali[sz]er)?([123n]d)?$")
 
 
 def without_dropout() -> TorchFunctionMode:
@@ -342,5 +392,11 @@ def without_dropout() -> TorchFunctionMode:
     return Bypass(_DROPOUT)
 
 
-def _identity(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return x
+def _passing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The input of a norm, unless it is given more than one tensor: a residual to be added, or a gate."""
+
+    def passed(*args: Any, **kwargs: Any) -> Any:
+        floating = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()]
+        return floating[0] if len(floating) == 1 else forward(*args, **kwargs)
+
+    return passed

@@ -24,6 +24,7 @@ _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
 _SMALLEST = {torch.float64: 600, torch.float32: 88}
 # A softmax of larger numbers is a maximum; what rounding leaves of its gradient would be multiplied by their size.
 _SATURATED = {torch.float64: 61, torch.float32: 32}
+_NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'s range" for t in _SAFE}
 _BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
 
 
@@ -58,6 +59,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     if kept and _in_range(signal, dtype):
         return signal
     try:
+        if model.scripted:
+            raise ScoringError(f"TorchScript does not show its functions, and {_NEAR_THE_END[dtype]}")
         return _once(model, example, dtype, scaled=True, copies=copies)[0]
     except ScoringError:
         if signal.dead or not kept:  # nothing flows, or less than it should: that may be the range alone
@@ -102,6 +105,10 @@ def _once(
     del found
     magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
+    if dead and scale is not None and scale.lost:  # it does depend on the input, by too little
+        dead = False
+        if not any(m is not None and bool(m.any()) for m in magnitudes):
+            raise ScoringError("what flows through every layer is too small beside a constant for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
 
