@@ -72,7 +72,8 @@ class Scaled(TorchFunctionMode):
             return self._write(target, self._rule(func, name, carriers((args, kwargs)), args, kwargs))
         if degrees.asks_in_place(name, args, kwargs):
             args, kwargs = degrees.out_of_place(name, args, kwargs)
-            return self._write(args[0], self._rule(func, name, tensors, (args[0].clone(), *args[1:]), kwargs))
+            before = marked(args[0].clone(), exponent_of(args[0]))
+            return self._write(args[0], self._rule(func, name, tensors, (before, *args[1:]), kwargs))
         if in_place:
             return self._in_place(func, name, args, kwargs)
         return self._rule(func, name, tensors, args, kwargs)
@@ -85,6 +86,14 @@ class Scaled(TorchFunctionMode):
         if abs(most) >= _FARTHEST:
             raise ScoringError("the sum of the outputs at |θ| is beyond 2^(2^62)")
         return torch.stack([self._to(s, most) for s in sums]).sum(), most
+
+    def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A function of the network's own, whose backward knows of no exponents."""
+        with torch._C.DisableTorchFunction():
+            tensors = carriers((args, kwargs))
+            if not any(map(exponent_of, tensors)):
+                return func(*args, **kwargs)
+            return self._unlisted(func, name, tensors, args, kwargs)
 
     # --- rules ----------------------------------------------------------------------------------------------------
 
@@ -135,9 +144,14 @@ class Scaled(TorchFunctionMode):
             return softmax(self, args[0], args[1] if len(args) > 1 else kwargs["dim"])
         if name in degrees.INVARIANT and exponent_of(tensors[0]) > self.middle:
             return func(*args, **kwargs)
-        if name in degrees.LEVEL or all(abs(exponent_of(t)) <= self.limit - self.middle for t in tensors):
-            read = self._levelled if name in degrees.LEVEL else self.real
-            return func(*read(args), **{key: read(value) for key, value in kwargs.items()})
+        if name in degrees.LEVEL:
+            return func(*self._levelled(args), **{key: self._levelled(value) for key, value in kwargs.items()})
+        return self._unlisted(func, name, tensors, args, kwargs)
+
+    def _unlisted(self, func: Any, name: str, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """A function of no table, on the real values where the format holds them."""
+        if all(abs(exponent_of(t)) <= self.limit - self.middle for t in tensors):
+            return func(*self.real(args), **{key: self.real(value) for key, value in kwargs.items()})
         return self._probed(func, name, tensors, args, kwargs)
 
     def _line(self, func: Any, args: Any, kwargs: Any) -> Tensor:

@@ -127,6 +127,7 @@ class Reading(Bypass):
             depends on the tokens.
         peaks: the largest magnitudes that products with a weight put out: in float32 of each, in float64 of every
             third, which is enough because two weights in float32 shrink nothing by more than 2**300.
+        made_here: whether a layer's weight is a parameter that the forward made.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Reading(Bypass):
         self.approximated: dict[str, None] = {}
         self.gates: list[Tensor] = []
         self.peaks: list[Tensor] = []
+        self.made_here = False
         self._products = 0
         self._net, self._sources = net, sources
 
@@ -165,6 +167,8 @@ class Reading(Bypass):
             return torch.ones_like(out)
         if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
             self._products += 1
+            if len(args) > 1 and type(args[1]) is nn.Parameter:  # the network's own are plain tensors in here
+                self.made_here = True
             if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
                 self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
         if isinstance(out, Tensor) and not out.is_floating_point() and any(map(_is_token, args)):
@@ -173,11 +177,13 @@ class Reading(Bypass):
 
     def _look(self, name: str, args: Any, kwargs: Any) -> None:
         """Write the function down where it is applied to activations, a product where both factors are."""
+        place = 0 if name.startswith("add") else degrees.BIAS_AT.get(name)
+        if place is not None:  # a bias is a term, and no factor
+            args = (*args[:place], *args[place + 1 :])
+            kwargs = {key: value for key, value in kwargs.items() if key != "bias"} if kwargs else kwargs
         needed = [a for a in _tensors((args, kwargs)) if a.requires_grad]
         if name in _PRODUCTS and not (name in _QUOTIENTS and needed and needed[-1] is not args[0]):
-            place = 0 if name.startswith("add") else degrees.BIAS_AT.get(name)
-            bias = None if place is None else args[place] if len(args) > place else kwargs.get("bias")
-            live = [a for a in needed if a.grad_fn is not None and a is not bias]  # weights are leaves, nearly always
+            live = [a for a in needed if a.grad_fn is not None]  # weights are leaves, nearly always
             if len(live) < 2 or sum(reaches(a, [*self._sources, *self.gates]) for a in live) < 2:
                 return
         elif not needed:
@@ -196,6 +202,12 @@ class Reading(Bypass):
             inputs = group if isinstance(group, list) else [group]
             if in_place or not of_degree_one(func, args, kwargs, out, inputs):
                 return self._name(name)
+
+    def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A function of the network's own."""
+        out = func(*args, **kwargs)
+        self._try(func, name, name, args, kwargs, out)
+        return out
 
     def _name(self, function: str) -> None:
         self.approximated[f"{_caller(self._net) or 'the network'} ({function})"] = None

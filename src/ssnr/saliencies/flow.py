@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssnr._errors import ScoringError, UsageError
 from ssnr._model import Model, outputs_of
+from ssnr._own_functions import answered, others_behind
 from ssnr._scaled import Scaled
 from ssnr.data import ones
 from ssnr.linearize import CopiesNeeded, linear, mark_tokens
@@ -84,13 +85,18 @@ def _once(
     scale = Scaled(dtype) if scaled else None
     reading = linear(model.net, model.recipe.norms, sources, copies=copies)
     with torch.enable_grad(), scale or nullcontext(), reading as read:
-        outputs = outputs_of(model.call(weights, inputs))
+        with answered((scale or read).own_function) as called:
+            outputs = outputs_of(model.call(weights, inputs))
+    if read.made_here:
+        model.notes["parameters that the forward pass makes are not scored"] = None
     R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
     approximated, peaks = tuple(read.approximated), read.peaks
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
     if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(R.detach(), leaves, approximated)):
         return Signal(dict.fromkeys(model.scored), approximated=approximated), False
+    if scale and exponent and (name := others_behind(R, called)) is not None:
+        raise ScoringError(f"the network's own function {name}, of numbers beyond {scale.dtype}")
     entries = [*sources, *read.gates]
     rows: dict[str, Row] = {}
     reducing = not whole and not scaled and not model.masks
