@@ -27,7 +27,7 @@ def answered(answer: Answer) -> Iterator[set[type]]:
     try:
         yield called
     finally:
-        Function.apply = own
+        Function.apply = own  # type: ignore[method-assign]
 
 
 def others_behind(value: Tensor, called: set[type]) -> str | None:
@@ -38,7 +38,7 @@ def others_behind(value: Tensor, called: set[type]) -> str | None:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if isinstance(node, BackwardCFunction) and (own := type(node)._forward_cls) not in called:  # type: ignore[attr-defined]
+        if isinstance(node, BackwardCFunction) and (own := type(node)._forward_cls) not in called:
             return str(own.__name__)
         todo += [before for before, _ in node.next_functions]
     return None

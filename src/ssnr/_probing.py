@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssnr._exponents import exponent_of, mapped, peak_of
+from ssnr._exponents import carries, exponent_of, mapped, peak_of
 
 _DEGREES = range(-2, 3)
 _ROUNDINGS = 64
+_WIDEST = 800  # far less than float64 has of exponents
 
 
 def of_degree_one(func: Callable[..., Any], args: Any, kwargs: Any, out: Any, inputs: list[Tensor]) -> bool:
@@ -34,7 +35,9 @@ def of_degree_one(func: Callable[..., Any], args: Any, kwargs: Any, out: Any, in
         for a, b in zip(ones, others, strict=True):
             if _is_floating(a) and _is_floating(b):
                 step = exponent_of(b) - exponent_of(a)
-                if abs(step) > 64 or not _close(2 * a, b * 2.0**step, peak_of(b) * 2.0**step):
+                wide = torch.complex128 if b.is_complex() else torch.float64
+                bound = _ROUNDINGS * torch.finfo(b.dtype).eps
+                if abs(step) > _WIDEST or not _close(2 * a.to(wide), b.to(wide) * 2.0**step, bound, absolute=True):
                     return False
     return True
 
@@ -91,18 +94,19 @@ def _degree(a: Tensor, b: Tensor, power: int, other_power: int, alone: bool) -> 
     if degree not in _DEGREES:
         return None
     a, b = a * 2.0 ** (-degree * power), b * 2.0 ** (-degree * other_power)
-    return degree if _close(a, b, peak_of(b) if alone else 0.0) else None
+    return degree if _close(a, b, _ROUNDINGS * torch.finfo(b.dtype).eps, absolute=alone) else None
 
 
-def _close(a: Tensor, b: Tensor, peak: float) -> bool:
-    bound = _ROUNDINGS * torch.finfo(b.dtype).eps
+def _close(a: Tensor, b: Tensor, bound: float, *, absolute: bool) -> bool:
+    """Whether entries differ by roundings, of themselves or (`absolute`) of the largest."""
+    peak = peak_of(b)
     if not math.isfinite(peak):  # nothing can be told, and nothing has to: such a pass counts for nothing
         return True
-    return a.shape == b.shape and bool(torch.allclose(a, b, rtol=bound, atol=bound * peak, equal_nan=True))
+    return a.shape == b.shape and bool(torch.allclose(a, b, bound, bound * peak if absolute else 0.0, equal_nan=True))
 
 
 def _is_floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+    return carries(value) and value.layout is torch.strided
 
 
 def _leaves(value: Any) -> list[Any]:

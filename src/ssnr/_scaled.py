@@ -80,12 +80,13 @@ class Scaled(TorchFunctionMode):
 
     def total(self, outputs: list[Tensor]) -> tuple[Tensor, int]:
         """Σ of all outputs: t and e of t·2^e."""
-        sums = [self._centred(marked(out.sum(), exponent_of(out))) for out in outputs]
-        # Of nothing but zeros any exponent will do, but gradients keep to the middle with one of their own.
-        most = max((exponent_of(s) for s in sums if bool(s != 0)), default=max(map(exponent_of, sums)))
-        if abs(most) >= _FARTHEST:
-            raise ScoringError("the sum of the outputs at |θ| is beyond 2^(2^62)")
-        return torch.stack([self._to(s, most) for s in sums]).sum(), most
+        with torch._C.DisableTorchFunction():
+            sums = [self._centred(marked(out.sum(), exponent_of(out))) for out in outputs]
+            # Of nothing but zeros any exponent will do, but gradients keep to the middle with one of their own.
+            most = max((exponent_of(s) for s in sums if bool(s != 0)), default=max(map(exponent_of, sums)))
+            if abs(most) >= _FARTHEST:
+                raise ScoringError("the sum of the outputs at |θ| is beyond 2^(2^62)")
+            return torch.stack([self._to(s, most) for s in sums]).sum(), most
 
     def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A function of the network's own, whose backward knows of no exponents."""

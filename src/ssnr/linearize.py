@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssnr import _degrees as degrees
+from ssnr._approximated import KNOWN, LISTED, Places
+from ssnr._approximated import reaches as reaches
 from ssnr._exponents import is_wrapped
-from ssnr._probing import of_degree_one
 
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
@@ -121,7 +121,6 @@ class Reading(Bypass):
     activations is not; there the saliency is that of the real function.
 
     Attributes:
-        approximated: "module (function)" of each such place, as an ordered set.
         copies: whether a bypassed norm puts out a copy of its input.
         gates: a one for every embedding of tokens, by which it is multiplied: their gradients say whether the output
             depends on the tokens.
@@ -135,34 +134,44 @@ class Reading(Bypass):
     ) -> None:
         super().__init__(functions)
         self.copies = copies
-        self.approximated: dict[str, None] = {}
         self.gates: list[Tensor] = []
         self.peaks: list[Tensor] = []
         self.made_here = False
         self._products = 0
-        self._net, self._sources = net, sources
+        self._places = Places(net, sources, self.gates)
+
+    @property
+    def approximated(self) -> tuple[str, ...]:
+        """Each place where the network is not of degree one, as "module (function)"."""
+        return tuple(self._places.found)
+
+    def passed(self, x: Tensor) -> Tensor:
+        """What a bypassed norm puts out."""
+        if self.copies:
+            return x.clone()
+        for tensor in (x, x._base):  # a change of another view changes this one
+            if tensor is not None:
+                tensor.__dict__["_ssnr_passed"] = True
+        return x
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.functions:
-            out = args[0] if args else kwargs["input"]
-            if self.copies:
-                out = out.clone()
-            else:
-                out.__dict__["_ssnr_passed"] = True
+            out = self.passed(args[0] if args else kwargs["input"])
             return (out, *func(*args, **(kwargs or {}))[1:]) if func in _NATIVE else out
         raw = getattr(func, "__name__", "")
         name = raw.strip("_")
-        if name not in _HARMLESS and _changes(raw, name, args, kwargs) and _is_passed(args):
+        may_change = raw.endswith("_") or kwargs or name in degrees.INPLACE_AT
+        if may_change and name not in _HARMLESS and _is_passed(args) and _changes(raw, name, args, kwargs):
             raise CopiesNeeded
-        if (name in _CURVED and not (name in _CLAMPS and _is_relu(args, kwargs or {}))) or name in _PRODUCTS:
-            self._look(name, args, kwargs or {})
+        if name in LISTED:
+            self._places.look(name, args, kwargs or {})
         if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input"), name):
             return self._rows(name, *args, **(kwargs or {}))
         if name in _CHOICES and (found := _chosen_rows(name, args, kwargs or {})) is not None:
             return self._rows("embedding", found[1], found[0])
         out = super().__torch_function__(func, types, args, kwargs)
-        if name not in _LOOKED_AT and raw not in _ATTRIBUTES:
-            self._try(func, raw, name, args, kwargs or {}, out)
+        if name not in KNOWN and raw not in _ATTRIBUTES:
+            self._places.tried(func, raw, args, kwargs or {}, out)
         if func is F.one_hot and _is_token(args[0]):
             return torch.ones_like(out)
         if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
@@ -175,42 +184,11 @@ class Reading(Bypass):
             mark_tokens(out)
         return out
 
-    def _look(self, name: str, args: Any, kwargs: Any) -> None:
-        """Write the function down where it is applied to activations, a product where both factors are."""
-        place = 0 if name.startswith("add") else degrees.BIAS_AT.get(name)
-        if place is not None:  # a bias is a term, and no factor
-            args = (*args[:place], *args[place + 1 :])
-            kwargs = {key: value for key, value in kwargs.items() if key != "bias"} if kwargs else kwargs
-        needed = [a for a in _tensors((args, kwargs)) if a.requires_grad]
-        if name in _PRODUCTS and not (name in _QUOTIENTS and needed and needed[-1] is not args[0]):
-            live = [a for a in needed if a.grad_fn is not None]  # weights are leaves, nearly always
-            if len(live) < 2 or sum(reaches(a, [*self._sources, *self.gates]) for a in live) < 2:
-                return
-        elif not needed:
-            return
-        self._name(name)
-
-    def _try(self, func: Any, raw: str, name: str, args: Any, kwargs: Any, out: Any) -> None:
-        """Write down what no table lists, unless twice its arguments give twice as much."""
-        if not any(t.requires_grad for t in _tensors(out)):
-            return
-        needed = [a for a in _tensors((args, kwargs)) if a.requires_grad]
-        live = [a for a in needed if a.grad_fn is not None]
-        groups = [flowing] if (flowing := [a for a in live if reaches(a, [*self._sources, *self.gates])]) else needed
-        in_place = raw.endswith("_") and not raw.startswith("__")
-        for group in groups:
-            inputs = group if isinstance(group, list) else [group]
-            if in_place or not of_degree_one(func, args, kwargs, out, inputs):
-                return self._name(name)
-
     def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A function of the network's own."""
         out = func(*args, **kwargs)
-        self._try(func, name, name, args, kwargs, out)
+        self._places.tried(func, name, args, kwargs, out)
         return out
-
-    def _name(self, function: str) -> None:
-        self.approximated[f"{_caller(self._net) or 'the network'} ({function})"] = None
 
     def _rows(self, name: str, ids: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What an all-ones vector over the vocabulary looks up in every position: the sum of all rows."""
@@ -226,42 +204,12 @@ class Reading(Bypass):
         return (row * many if mode == "sum" else row).expand(bags, -1)
 
 
+_ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
 # In place, but what is positive stays what it is.
 _HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))
 _LOOKUPS = frozenset((F.embedding, F.embedding_bag))
-_QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
 _WEIGHTED = frozenset(("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
                        "conv_transpose3d", "matmul", "mm", "bmm", "einsum", "bilinear", "addmm"))  # fmt: skip
-_PRODUCTS = frozenset(("mul", "multiply", "imul", "rmul", "matmul", "rmatmul", "bmm", "mm", "einsum", "bilinear",
-                       "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-                       "conv_transpose3d", "mv", "dot", "inner", "outer", "tensordot", "kron", "addmm", "addmv", "addbmm",
-                       "baddbmm", "addr", "addcmul", *_QUOTIENTS))  # fmt: skip
-_CURVES = """
-    sigmoid tanh gelu silu mish softplus softsign logsigmoid log_sigmoid hardtanh relu6 hardsigmoid hardswish
-    tanhshrink softshrink hardshrink threshold glu softmax log_softmax softmin gumbel_softmax exp exp2 expm1 log
-    log2 log10 log1p logsumexp sqrt rsqrt square pow reciprocal rtruediv sin cos tan asin acos atan arctan sinh cosh erf
-    erfc expit clamp clamp_min clamp_max clip prod cumprod var normalize cosine_similarity cdist
-    pdist pairwise_distance scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu
-    lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign sgn floor ceil trunc frac
-"""
-_CURVED = frozenset(_CURVES.split())
-_CLAMPS = frozenset(("clamp", "clamp_min", "clip"))
-# What needs no trying: named by its name, or of degree one in each of its tensors, or no function of numbers.
-_LOOKED_AT = frozenset(
-    _CURVED | _PRODUCTS | (degrees.PASSES | degrees.ARITHMETIC | degrees.JOINS) - {"lerp", "grid_sample", "prelu"}
-    | degrees.words("elu selu celu embedding embedding_bag size dim numel zeros_like ones_like iadd isub fill zero")
-)  # fmt: skip
-_ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        return [t for item in value.values() for t in _tensors(item)]
-    if isinstance(value, (tuple, list)):
-        return [t for item in value for t in _tensors(item)]
-    return []
 
 
 def _changes(raw: str, name: str, args: Any, kwargs: Any) -> bool:
@@ -269,13 +217,6 @@ def _changes(raw: str, name: str, args: Any, kwargs: Any) -> bool:
     if raw.endswith("_"):
         return not raw.startswith("__") or name.startswith("i") or name == "setitem"
     return degrees.asks_in_place(name, args, kwargs)
-
-
-def _is_relu(args: Any, kwargs: Any) -> bool:
-    """Whether a clamp has a lower bound alone, of 0 or less: what is positive stays what it is."""
-    bounds = [bound for bound in (*args[1:], *kwargs.values()) if bound is not None and not isinstance(bound, Tensor)]
-    low = kwargs.get("min", args[1] if len(args) > 1 else None)
-    return len(bounds) == 1 and isinstance(low, (int, float)) and low <= 0
 
 
 _CHOICES = frozenset(("getitem", "index_select"))
@@ -319,33 +260,6 @@ def _is_token(value: Any, lookup: str = "") -> bool:
     )
 
 
-def _caller(net: nn.Module) -> str | None:
-    """The name of the module whose forward is running, innermost first, from the frames of the call."""
-    names = {id(module): name for name, module in net.named_modules()}
-    frame = sys._getframe(1)
-    while frame is not None:
-        own = frame.f_locals.get("self")
-        if isinstance(own, nn.Module) and id(own) in names:
-            return names[id(own)] or type(own).__name__
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-def reaches(value: Tensor, sources: Sequence[Tensor]) -> bool:
-    """Whether any source is in the graph behind a value, whatever its gradient."""
-    wanted = {id(source) for source in sources}
-    todo, seen = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if id(getattr(node, "variable", None)) in wanted:
-            return True
-        todo += [before for before, _ in node.next_functions]
-    return False
-
-
 @contextmanager
 def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies: bool = False) -> Iterator[Reading]:
     """Run `net` in here with its norms bypassed.
@@ -369,10 +283,11 @@ def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies
     else:
         bypassed = [m for m in net.modules() if norms == "all" and _is_own_norm(m)]
     own = [module.__dict__.get("forward") for module in bypassed]
+    reading = Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies)
     for module in bypassed:
-        module.__dict__["forward"] = _passing(module.forward)
+        module.__dict__["forward"] = _passing(module.forward, reading)
     try:
-        with Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies) as reading:
+        with reading:
             yield reading
     finally:
         for module, forward in zip(bypassed, own, strict=True):
@@ -404,11 +319,11 @@ def without_dropout() -> TorchFunctionMode:
     return Bypass(_DROPOUT)
 
 
-def _passing(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _passing(forward: Callable[..., Any], reading: Reading) -> Callable[..., Any]:
     """The input of a norm, unless it is given more than one tensor: a residual to be added, or a gate."""
 
     def passed(*args: Any, **kwargs: Any) -> Any:
         floating = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()]
-        return floating[0] if len(floating) == 1 else forward(*args, **kwargs)
+        return reading.passed(floating[0]) if len(floating) == 1 else forward(*args, **kwargs)
 
     return passed

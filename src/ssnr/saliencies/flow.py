@@ -84,13 +84,12 @@ def _once(
     set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
     scale = Scaled(dtype) if scaled else None
     reading = linear(model.net, model.recipe.norms, sources, copies=copies)
-    with torch.enable_grad(), scale or nullcontext(), reading as read:
-        with answered((scale or read).own_function) as called:
-            outputs = outputs_of(model.call(weights, inputs))
+    with torch.enable_grad(), scale or nullcontext(), reading as read, answered((scale or read).own_function) as called:
+        outputs = outputs_of(model.call(weights, inputs))
     if read.made_here:
         model.notes["parameters that the forward pass makes are not scored"] = None
     R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
-    approximated, peaks = tuple(read.approximated), read.peaks
+    approximated, peaks = read.approximated, read.peaks
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
     if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(R.detach(), leaves, approximated)):
@@ -113,7 +112,7 @@ def _once(
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
     if dead and scale is not None and scale.lost:  # it does depend on the input, by too little
         dead = False
-        if not any(m is not None and bool(m.any()) for m in magnitudes):
+        if not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor)):
             raise ScoringError("what flows through every layer is too small beside a constant for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
