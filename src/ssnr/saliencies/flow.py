@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -110,8 +110,8 @@ def _once(
     del found
     magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
-    if dead and scale is not None and scale.lost:  # it does depend on the input, by too little
-        dead = False
+    if dead and scale is not None and (scale.lost or _vanishing(magnitudes, dtype)):
+        dead = False  # it does depend on the input, by too little beside what biases add
         if not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor)):
             raise ScoringError("what flows through every layer is too small beside a constant for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
@@ -186,6 +186,12 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
         high = _SATURATED[dtype]
     exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
+
+
+def _vanishing(magnitudes: Sequence[Tensor | Row | None], dtype: torch.dtype) -> bool:
+    """Whether gradients come close to the smallest numbers: then they end there, and not at a factor of zero."""
+    peaks = [float(m.amax()) for m in magnitudes if isinstance(m, Tensor) and m.numel()]
+    return any(0.0 < peak < 2.0 ** _SAFE[dtype][0] for peak in peaks)
 
 
 def _peak(saliency: Tensor | Row) -> Any:
