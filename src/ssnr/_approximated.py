@@ -54,7 +54,7 @@ class Places:
         if place is not None:  # a bias is a term, and no factor
             args = (*args[:place], *args[place + 1 :])
             kwargs = {key: value for key, value in kwargs.items() if key != "bias"} if kwargs else kwargs
-        given = _tensors(args) if name == "einsum" else (*args, *kwargs.values())
+        given = flatten(args) if name == "einsum" else (*args, *kwargs.values())
         needed = [a for a in given if isinstance(a, Tensor) and a.requires_grad]
         if name in _PRODUCTS and not (name in _QUOTIENTS and needed and needed[-1] is not args[0]):
             live = [a for a in needed if a.grad_fn is not None]  # weights are leaves, nearly always
@@ -66,9 +66,9 @@ class Places:
 
     def tried(self, func: Any, raw: str, args: Any, kwargs: Any, out: Any) -> None:
         """Write a function down that no table lists, unless twice its arguments gave twice as much."""
-        if not any(t.requires_grad for t in _tensors(out)):
+        if not any(t.requires_grad for t in flatten(out)):
             return
-        needed = [a for a in _tensors((args, kwargs)) if a.requires_grad]
+        needed = [a for a in flatten((args, kwargs)) if a.requires_grad]
         flowing = [a for a in needed if a.grad_fn is not None and reaches(a, [*self._sources, *self._gates])]
         groups = [flowing] if flowing else [[a] for a in needed]  # all that flows at once, or each weight by itself
         in_place = raw.endswith("_") and not raw.startswith("__")
@@ -81,13 +81,14 @@ class Places:
         self.found[f"{_caller(self._names) or 'the network'} ({function})"] = None
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def flatten(value: Any) -> list[Tensor]:
+    """All tensors of a nest of arguments."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, dict):
-        return [t for item in value.values() for t in _tensors(item)]
+        return [t for item in value.values() for t in flatten(item)]
     if isinstance(value, (tuple, list)):
-        return [t for item in value for t in _tensors(item)]
+        return [t for item in value for t in flatten(item)]
     return []
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssnr import _degrees as degrees
-from ssnr._approximated import KNOWN, LISTED, Places
+from ssnr._approximated import KNOWN, LISTED, Places, flatten
 from ssnr._approximated import reaches as reaches
 from ssnr._exponents import is_wrapped
 
@@ -180,8 +180,13 @@ class Reading(Bypass):
                 self.made_here = True
             if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
                 self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
-        if isinstance(out, Tensor) and not out.is_floating_point() and any(map(_is_token, args)):
-            mark_tokens(out)
+        if isinstance(out, Tensor):
+            if not out.is_floating_point() and not _is_fresh(name) and any(map(_is_token, flatten(args))):
+                mark_tokens(out)
+        elif name in _PARTS and _is_token(args[0]):
+            parts = tuple(out)
+            mark_tokens(parts)
+            return iter(parts) if name == "iter" else parts
         return out
 
     def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -197,13 +202,16 @@ class Reading(Bypass):
         row = weight.sum(0) * gate
         if name == "embedding":
             return row.expand(*ids.shape, -1)
-        mode = args[5] if len(args) > 5 else kwargs.get("mode", "mean")
-        offsets = args[0] if args else kwargs.get("offsets")
-        bags = len(ids) if offsets is None else len(offsets)
-        many = ids.shape[-1] if offsets is None else ids.numel() / bags
-        return (row * many if mode == "sum" else row).expand(bags, -1)
+        # The bags, their sizes and weights as they are, over a vocabulary of one.
+        given = {**dict(zip(_OF_BAGS, args, strict=False)), **kwargs}
+        kept = {key: value for key, value in given.items() if key not in _OF_ROWS}
+        return F.embedding_bag(torch.zeros_like(ids, dtype=torch.long), row[None], **kept)
 
 
+# What `embedding_bag` takes after tokens and weight, and what of it is about single rows.
+_OF_BAGS = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse", "per_sample_weights",
+            "include_last_offset", "padding_idx")  # fmt: skip
+_OF_ROWS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse", "padding_idx")
 _ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
 # In place, but what is positive stays what it is.
 _HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))
@@ -220,6 +228,15 @@ def _changes(raw: str, name: str, args: Any, kwargs: Any) -> bool:
 
 
 _CHOICES = frozenset(("getitem", "index_select"))
+
+
+# Tuples of parts of their first argument.
+_PARTS = frozenset(("unbind", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "iter"))
+
+
+def _is_fresh(name: str) -> bool:
+    """Whether a function takes no more than the shape of its argument."""
+    return name.endswith("_like") or name.startswith("new_")
 
 
 def _chosen_rows(name: str, args: Any, kwargs: Any) -> tuple[Tensor, Tensor] | None:
