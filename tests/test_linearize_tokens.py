@@ -68,3 +68,21 @@ def test_tokens_are_one_hot_vectors_of_ones_however_they_are_passed_on(case):
         p = net.get_parameter(name)
         expected = torch.zeros_like(p) if p.grad is None else (p * p.grad).detach()
         assert torch.allclose(values.double(), expected, rtol=1e-6 if values.dtype is torch.float32 else 1e-12), name
+
+
+def test_places_computed_from_a_mask_are_places():
+    class Decoder(nn.Module):
+        """Positions as language models with padding on the left count them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = nn.Embedding(6, 2), nn.Embedding(5, 2)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            places = attention_mask.cumsum(1) * attention_mask - 1
+            return self.words(input_ids) + self.places(places)
+
+    batch = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS)}
+    found = ssnr.saliency(Decoder(), "synflow", batch)
+    assert (found["words.weight"] > 0).all()
+    assert (found["places.weight"] > 0).all(1).tolist() == [True] * 3 + [False] * 2

@@ -104,6 +104,7 @@ class Raised(nn.Module):
         return x + 1
 
 
+GRAPH = (torch.eye(WIDTH, dtype=torch.float64) + torch.eye(WIDTH, dtype=torch.float64).roll(1, 0)).to_sparse()
 POWERS = torch.linspace(2, 2.5, WIDTH, dtype=torch.float64)
 
 
@@ -162,6 +163,7 @@ OF_DEGREE_ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "addmm": lambda x: torch.addmm(x, x, torch.eye(WIDTH).flip(0), beta=0.5, alpha=2.0),
     "baddbmm": lambda x: torch.baddbmm(x[None], x[None], torch.eye(WIDTH)[None].flip(1))[0],
     "a Fourier transform": lambda x: torch.fft.irfft(torch.fft.rfft(x) * torch.linspace(1, 2, 5), n=WIDTH),
+    "a sparse graph": lambda x: (GRAPH @ x.T).T + torch.sparse.mm(GRAPH, x.T).T,
     "complex numbers": lambda x: torch.complex(x, x.flip(-1)).abs() + torch.view_as_real(torch.complex(x, x))[..., 0],
     "a function of its own": lambda x: Rectified.apply(x),
 }

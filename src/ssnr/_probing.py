@@ -56,7 +56,7 @@ def degrees_between(one: Any, other: Any, power: int, other_power: int, *, alone
     found: list[int] = []
     for a, b in zip(_leaves(one), _leaves(other), strict=True):
         if not (_is_floating(a) and _is_floating(b)):
-            if not (torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b):
+            if not _equal(a, b):
                 return None
             continue
         degree = _degree(a.detach(), b.detach(), power, other_power, alone)
@@ -103,6 +103,15 @@ def _close(a: Tensor, b: Tensor, bound: float, *, absolute: bool) -> bool:
     if not math.isfinite(peak):  # nothing can be told, and nothing has to: such a pass counts for nothing
         return True
     return a.shape == b.shape and bool(torch.allclose(a, b, bound, bound * peak if absolute else 0.0, equal_nan=True))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.layout is b.layout is torch.strided and torch.equal(a, b)
+    try:
+        return bool(a == b)
+    except ValueError:  # arrays of another library
+        return False
 
 
 def _is_floating(value: Any) -> bool:

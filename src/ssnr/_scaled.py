@@ -334,7 +334,7 @@ class Scaled(TorchFunctionMode):
         return 2.0 ** max(-self.limit, min(self.limit, exponent))
 
     def _centred(self, value: Any) -> Any:
-        if not carries(value) or not value.numel():
+        if not carries(value) or value.layout is not torch.strided or not value.numel():
             return value  # members of a tuple are brought back where they are used
         peak = peak_of(value)
         if peak == 0 or not math.isfinite(peak):

@@ -235,8 +235,8 @@ _PARTS = frozenset(("unbind", "chunk", "split", "split_with_sizes", "tensor_spli
 
 
 def _is_fresh(name: str) -> bool:
-    """Whether a function takes no more than the shape of its argument."""
-    return name.endswith("_like") or name.startswith("new_")
+    """Whether a function of tokens gives none: it takes no more than their shape, or counts them."""
+    return name.endswith("_like") or name.startswith("new_") or name == "cumsum"
 
 
 def _chosen_rows(name: str, args: Any, kwargs: Any) -> tuple[Tensor, Tensor] | None:
@@ -256,8 +256,9 @@ def mark_tokens(value: Any) -> None:
         if not value.is_floating_point() and not value.is_complex() and value.dtype is not torch.bool:
             value.__dict__["_ssnr_token"] = True
     elif isinstance(value, Mapping):
-        for item in value.values():
-            mark_tokens(item)
+        for key, item in value.items():
+            if "mask" not in str(key):  # zeros and ones, of which places are computed
+                mark_tokens(item)
     elif isinstance(value, (tuple, list)):
         for item in value:
             mark_tokens(item)
