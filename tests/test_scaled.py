@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,57 @@ def seen(x: Tensor) -> Tensor:
     return x
 
 
+def copied(x: Tensor) -> Tensor:
+    found = x.new_zeros(len(x), 2 * WIDTH)
+    found[:, :WIDTH].copy_(x)
+    found.narrow(1, 4, WIDTH).add_(x)
+    return found[:, 2:10]
+
+
+def unfilled(x: Tensor) -> Tensor:
+    found = torch.empty(len(x), WIDTH)
+    found[:, :3] = x[:, 1:4]
+    found[:, 3:] = x[:, 3:]
+    return found
+
+
+def on_the_diagonal(x: Tensor) -> Tensor:
+    square = torch.zeros(WIDTH, WIDTH)
+    torch.diagonal(square).copy_(x[0])
+    square[...] = square + square.flip(0)
+    return square.sum(0, keepdim=True)
+
+
+def spoken(x: Tensor) -> Tensor:
+    assert x.shape[0] == 1 and str(x) and f"{x}" and len(x) == 1
+    return torch.stack([row * 2 for row in x])
+
+
+class Rectified(torch.autograd.Function):
+    """A function of a network's own, whose backward no mode sees."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.detach().clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * (ctx.saved_tensors[0] > 0)
+
+
+KEPT = Rectified.apply
+
+
+class Raised(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+GRAPH = (torch.eye(WIDTH, dtype=torch.float64) + torch.eye(WIDTH, dtype=torch.float64).roll(1, 0)).to_sparse()
+POWERS = torch.linspace(2, 2.5, WIDTH, dtype=torch.float64)
+
+
 def image(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda x: function(x.reshape(-1, 2, 2, 2)).flatten(1)[:, :WIDTH]
 
@@ -86,6 +139,33 @@ OF_DEGREE_ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "average pooling": image(lambda x: F.avg_pool2d(x, 2, 1, 1)[..., :2, :2]),
     "shuffled pixels": image(lambda x: F.pixel_unshuffle(x, 2)),
     "padding": lambda x: F.pad(x, (1, -1)) + x,
+    "views written to": copied,
+    "an unfilled buffer": unfilled,
+    "a diagonal written to": on_the_diagonal,
+    "rows one by one": spoken,
+    "other functions in place": lambda x: (x * 1).lerp_(x.flip(-1), 0.25).addcmul_(x, torch.full_like(x, 0.5)),
+    "powers in place": lambda x: (x * 1).pow_(2.0).sqrt_(),
+    "a generalised mean": lambda x: x + x.clamp(min=0).pow(3.0).mean(-1, keepdim=True).pow(1 / 3),
+    "its inverse": lambda x: x + x.pow(-1).mean(-1, keepdim=True) ** -1,
+    "powers of a tensor": lambda x: x.pow(POWERS[:1]).pow(1 / POWERS[:1]),
+    "large powers": lambda x: x.pow(40).mean(-1, keepdim=True).pow(1 / 40) + x,
+    "out=": lambda x: x * torch.add(x.detach(), x.detach(), out=torch.zeros_like(x)) / x.detach().flip(-1),
+    "slices scattered": lambda x: torch.slice_scatter(x, x[:, :3], 1, 2, 5),
+    "scatter_reduce": lambda x: x.scatter_reduce(1, torch.zeros(1, 2, dtype=torch.long), x[:, 3:5], reduce="amax"),
+    "masked_scatter": lambda x: x.masked_scatter(torch.arange(WIDTH)[None] % 3 == 0, x.flip(-1)),
+    "masked_select": lambda x: torch.masked_select(x, torch.ones_like(x, dtype=torch.bool))[None],
+    "block_diag": lambda x: torch.block_diag(x[:, :4], x[:, 4:]).sum(0, keepdim=True),
+    "meshgrid": lambda x: torch.meshgrid(x[0], x[0], indexing="ij")[0].sum(1)[None],
+    "differences": lambda x: torch.diff(x.cumsum(-1), dim=-1, prepend=0 * x[:, :1]),
+    "cummax": lambda x: x.cummax(-1).values,
+    "quantile": lambda x: x + torch.quantile(x, 0.3, dim=-1, keepdim=True),
+    "hypot": lambda x: torch.hypot(x, x.flip(-1)),
+    "addmm": lambda x: torch.addmm(x, x, torch.eye(WIDTH).flip(0), beta=0.5, alpha=2.0),
+    "baddbmm": lambda x: torch.baddbmm(x[None], x[None], torch.eye(WIDTH)[None].flip(1))[0],
+    "a Fourier transform": lambda x: torch.fft.irfft(torch.fft.rfft(x) * torch.linspace(1, 2, 5), n=WIDTH),
+    "a sparse graph": lambda x: (GRAPH @ x.T).T + torch.sparse.mm(GRAPH, x.T).T,
+    "complex numbers": lambda x: torch.complex(x, x.flip(-1)).abs() + torch.view_as_real(torch.complex(x, x))[..., 0],
+    "a function of its own": lambda x: Rectified.apply(x),
 }
 
 
@@ -204,9 +284,89 @@ def test_an_activation_near_zero_is_the_line_that_it_is_there(activation, slope)
 
 
 def test_a_function_of_no_degree_is_refused_beyond_the_format_and_never_guessed():
-    net = Stack(lambda x: x + torch.logsumexp(x, -1, keepdim=True), 40, 40)
+    net = Stack(lambda x: x + x * torch.sin(x), 40, 40)
     (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
     assert (score.status, score.value) == ("failed", None)
+
+
+REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], int, str]] = {
+    "a sine": (lambda x: x + torch.sinc(x), 40, "sinc of numbers beyond float64: it is not of degree one"),
+    "a large number of Python": (
+        lambda x: x + float(x.detach().mean()), 40, "item of numbers beyond float64: it is not of degree one",
+    ),
+    "a small number of Python": (
+        lambda x: x + float(x.detach().mean()), -40, "item of numbers beyond float64: it is not of degree one",
+    ),
+    "a function kept": (lambda x: KEPT(x), 40, "the network's own function Rectified, of numbers beyond float64"),
+    "vmap": (torch.vmap(lambda row: row * 2), -40, "numbers beyond float64 inside of torch.vmap or torch.func"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_followed_beyond_the_format_is_refused_with_the_reason(kind):
+    function, exponent, reason = REFUSED[kind]
+    (near,) = ssnr.score(Stack(function, 40, 0), input_shape=(WIDTH,), proxies=["synflow"]).values()
+    (far,) = ssnr.score(Stack(function, 40, exponent), input_shape=(WIDTH,), proxies=["synflow"]).values()
+    assert near.status == "ok", near.reason
+    assert far[:4] == (None, None, "failed", reason)
+
+
+def test_torchscript_is_refused_beyond_the_format():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        deep = torch.jit.script(nn.Sequential(*Stack(F.relu, 40, -40).layers))
+    (score,) = ssnr.score(deep, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    assert score[:4] == (
+        None, None, "failed", "TorchScript does not show its functions, and numbers are at the end of float64's range",
+    )  # fmt: skip
+
+
+def test_a_tensor_of_powers_that_is_a_layer_has_its_derivative_beyond_the_format():
+    class Mean(nn.Module):
+        def __init__(self, exponent: int) -> None:
+            super().__init__()
+            self.grow = Stack(lambda x: x, 40, exponent)
+            self.power = nn.Parameter(torch.tensor([[3.0]], dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.grow(x).pow(self.power).mean(-1, keepdim=True)
+
+    # p · ∂/∂p of the mean of x^p is p · mean(x^p ln x): beside R, p times the weighted mean of ln x.
+    grown = Stack(lambda x: x, 40, 0).double()
+    x = torch.ones(1, WIDTH, dtype=torch.float64)
+    values = grown(x).detach() ** 3
+    weighted = float((values * (grown(x).detach().log() + 1600 * math.log(2))).sum() / values.sum())
+    (score,) = ssnr.score(Mean(40), input_shape=(WIDTH,), proxies=["synflow"]).values()
+    # Each of the 40 layers has the sum 3 R, and the power 3 R · weighted.
+    log_r = math.log(float(values.mean())) + 3 * 1600 * math.log(2)
+    assert score.log_value == pytest.approx(log_r + math.log(3 * 40 + 3 * weighted), rel=1e-13)
+
+
+@pytest.mark.parametrize("recipe", ["seed", "seed(synflow_dtype=float32)"])
+def test_a_living_network_whose_input_is_nothing_beside_its_biases_is_not_dead(recipe):
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(300)))
+    with torch.no_grad():
+        for layer in net:
+            layer.weight *= 1e-3
+    score = ssnr.score(net, input_shape=(3,), proxies=["synflow"], recipe=recipe)["synflow"]
+    # Σ over layers of 1ᵀ W_n … W_l x_l, in a format of its own range.
+    x, total, flows = torch.ones(3, dtype=torch.float64), 0.0, []
+    for layer in net:
+        weight, bias = layer.weight.detach().double().abs(), layer.bias.detach().double().abs()
+        flows = [weight @ flow for flow in [*flows, x]]
+        x = weight @ x + bias
+    total = float(sum(flow.sum() for flow in flows))
+    assert (score.status, score.layers[0].flag, score.layers[-1].flag) == ("ok", "dead", None)
+    assert score.value == pytest.approx(total, rel=1e-12 if recipe == "seed" else 1e-5)
+
+
+def test_what_is_all_beneath_a_constant_is_refused_and_not_called_dead():
+    net = nn.Sequential(Stack(lambda x: x, 40, -40), Raised())
+    (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    assert score[:4] == (
+        None, None, "failed", "what flows through every layer is too small beside a constant for any format",
+    )  # fmt: skip
 
 
 def test_digits_lost_at_the_small_end_are_found_where_the_result_itself_is_in_range():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -17,7 +19,7 @@ PRODUCTS = words(
 )
 BIAS_AT = {"linear": 2, "conv1d": 2, "conv2d": 2, "conv3d": 2, "conv_transpose1d": 2, "conv_transpose2d": 2,
             "conv_transpose3d": 2, "convolution": 2, "bilinear": 3}  # fmt: skip
-WITH_SUM = {"addmm": torch.mm, "addmv": torch.mv, "baddbmm": torch.bmm}
+WITH_SUM = {"addmm": torch.mm, "addmv": torch.mv, "baddbmm": torch.bmm, "addr": torch.outer}
 QUOTIENTS = frozenset(("div", "true_divide", "divide"))
 # In these a plain number is a term; in the joins it is a dimension.
 ARITHMETIC = words(
@@ -28,7 +30,9 @@ ARITHMETIC = words(
 )
 JOINS = words(
     """
-    lerp cat concat concatenate stack hstack vstack dstack index_add scatter_add index_copy copy index_put scatter
+    lerp cat concat concatenate stack hstack vstack dstack column_stack row_stack index_add scatter_add index_copy copy
+    index_put scatter scatter_reduce index_reduce slice_scatter select_scatter diagonal_scatter masked_scatter
+    block_diag hypot complex
     """
 )
 # Of degree one in their first tensor.
@@ -66,9 +70,39 @@ LINES = words("tanh hardtanh relu6 silu gelu mish hardswish elu selu celu erf at
 CLAMPS = words("clamp clamp_min clip")
 # The same for all multiples of what they are given, but for the ε that they divide with.
 INVARIANT = words("normalize layer_norm rms_norm group_norm instance_norm cosine_similarity sign sgn")
-# Of no degree, but sound at infinity or without a gradient.
-SOUND = words(
-    "softmax log_softmax softmin batch_norm multi_head_attention_forward clamp clamp_max clip floor ceil round trunc "
-    "heaviside one_hot isclose bernoulli allclose nan_to_num"
-)
 SELU = 1.0507009873554805  # what SELU multiplies positive numbers by
+
+# What is done to tensors and not to their numbers, or to how they look.
+NO_NUMBERS = words("set delete backward register_hook retain_grad repr format str len size stride dim numel hash")
+# Tensors that nothing has been written to.
+UNFILLED = words("empty empty_like empty_strided new_empty new_empty_strided")
+# In place, of shape alone.
+LAYOUT = words(
+    """
+    transpose t swapaxes swapdims squeeze unsqueeze as_strided zero detach requires_grad set resize resize_as
+    share_memory rename
+    """
+)
+# In place, of random numbers whatever was there.
+DRAWS = words("normal uniform random bernoulli exponential geometric cauchy log_normal")
+# Where these are told to work in place, without a name.
+INPLACE_AT = {"relu": 1, "relu6": 1, "hardswish": 1, "hardsigmoid": 1, "silu": 1, "mish": 1, "selu": 1, "elu": 2,
+              "celu": 2, "leaky_relu": 2, "hardtanh": 3, "threshold": 3, "rrelu": 4, "dropout": 3, "dropout1d": 3,
+              "dropout2d": 3, "dropout3d": 3, "alpha_dropout": 3, "feature_alpha_dropout": 3}  # fmt: skip
+
+
+def asks_in_place(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a function's `inplace` is true, by name or by place."""
+    if kwargs and kwargs.get("inplace"):
+        return True
+    place = INPLACE_AT.get(name)
+    return place is not None and len(args) > place and args[place] is True
+
+
+def out_of_place(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of such a call without that; what changes is the first."""
+    kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
+    if not args:
+        args = (kwargs.pop("input"),)
+    place = INPLACE_AT.get(name, len(args))
+    return (*args[:place], *(False for _ in args[place : place + 1]), *args[place + 1 :]), kwargs

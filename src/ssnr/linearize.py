@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,15 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ssnr import _degrees as degrees
+from ssnr._approximated import KNOWN, LISTED, Places, flatten
+from ssnr._approximated import reaches as reaches
+from ssnr._exponents import is_wrapped
+
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
     for module, names in (
         (F, ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm", "local_response_norm")),
         (torch, ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm")),
+        (torch, ("native_batch_norm", "native_layer_norm", "native_group_norm")),
     )
     for name in names
     if hasattr(module, name)
 )
+# These put out statistics as well.
+_NATIVE = frozenset(function for function in _NORMS if function.__name__.startswith("native_"))
 _DROPOUT: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
     for module, names in (
@@ -114,12 +121,12 @@ class Reading(Bypass):
     activations is not; there the saliency is that of the real function.
 
     Attributes:
-        approximated: "module (function)" of each such place, as an ordered set.
         copies: whether a bypassed norm puts out a copy of its input.
         gates: a one for every embedding of tokens, by which it is multiplied: their gradients say whether the output
             depends on the tokens.
         peaks: the largest magnitudes that products with a weight put out: in float32 of each, in float64 of every
             third, which is enough because two weights in float32 shrink nothing by more than 2**300.
+        made_here: whether a layer's weight is a parameter that the forward made.
     """
 
     def __init__(
@@ -127,55 +134,66 @@ class Reading(Bypass):
     ) -> None:
         super().__init__(functions)
         self.copies = copies
-        self.approximated: dict[str, None] = {}
         self.gates: list[Tensor] = []
         self.peaks: list[Tensor] = []
+        self.made_here = False
         self._products = 0
-        self._net, self._sources = net, sources
+        self._places = Places(net, sources, self.gates)
+
+    @property
+    def approximated(self) -> tuple[str, ...]:
+        """Each place where the network is not of degree one, as "module (function)"."""
+        return tuple(self._places.found)
+
+    def passed(self, x: Tensor) -> Tensor:
+        """What a bypassed norm puts out."""
+        if self.copies:
+            return x.clone()
+        for tensor in (x, x._base):  # a change of another view changes this one
+            if tensor is not None:
+                tensor.__dict__["_ssnr_passed"] = True
+        return x
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.functions:
-            out = args[0] if args else kwargs["input"]
-            if self.copies:
-                return out.clone()
-            out.__dict__["_ssnr_passed"] = True
-            return out
+            out = self.passed(args[0] if args else kwargs["input"])
+            return (out, *func(*args, **(kwargs or {}))[1:]) if func in _NATIVE else out
         raw = getattr(func, "__name__", "")
         name = raw.strip("_")
-        in_place = raw.endswith("_") or (kwargs and kwargs.get("inplace"))
-        if in_place and name not in _HARMLESS and _is_passed(args):
+        may_change = raw.endswith("_") or kwargs or name in degrees.INPLACE_AT
+        if may_change and name not in _HARMLESS and _is_passed(args) and _changes(raw, name, args, kwargs):
             raise CopiesNeeded
-        if (name in _CURVED and not (name in _CLAMPS and _is_relu(args, kwargs or {}))) or name in _PRODUCTS:
-            self._look(name, args, kwargs or {})
+        if name in LISTED:
+            self._places.look(name, args, kwargs or {})
         if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input"), name):
             return self._rows(name, *args, **(kwargs or {}))
         if name in _CHOICES and (found := _chosen_rows(name, args, kwargs or {})) is not None:
             return self._rows("embedding", found[1], found[0])
         out = super().__torch_function__(func, types, args, kwargs)
+        if name not in KNOWN and raw not in _ATTRIBUTES:
+            self._places.tried(func, raw, args, kwargs or {}, out)
         if func is F.one_hot and _is_token(args[0]):
             return torch.ones_like(out)
         if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
             self._products += 1
-            if self._products % 3 == 1 or out.dtype is not torch.float64:
+            if len(args) > 1 and type(args[1]) is nn.Parameter:  # the network's own are plain tensors in here
+                self.made_here = True
+            if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
                 self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
-        if isinstance(out, Tensor) and not out.is_floating_point() and any(map(_is_token, args)):
-            mark_tokens(out)
+        if isinstance(out, Tensor):
+            if not out.is_floating_point() and not _is_fresh(name) and any(map(_is_token, flatten(args))):
+                mark_tokens(out)
+        elif name in _PARTS and _is_token(args[0]):
+            parts = tuple(out)
+            mark_tokens(parts)
+            return iter(parts) if name == "iter" else parts
         return out
 
-    def _look(self, name: str, args: Any, kwargs: Any) -> None:
-        """Write the function down where it is applied to activations, a product where both factors are."""
-        needed = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
-        if name == "einsum" and len(args) == 2 and isinstance(args[1], (tuple, list)):
-            needed = [a for a in args[1] if isinstance(a, Tensor) and a.requires_grad]
-        if name in _PRODUCTS:
-            live = [a for a in needed[:2] if a.grad_fn is not None]  # weights are leaves, nearly always
-            if len(live) < 2 and not (name in _QUOTIENTS and live and live[0] is not args[0]):
-                return
-            if not all(reaches(a, [*self._sources, *self.gates]) for a in live):
-                return
-        elif not needed:
-            return
-        self.approximated[f"{_caller(self._net) or 'the network'} ({name})"] = None
+    def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A function of the network's own."""
+        out = func(*args, **kwargs)
+        self._places.tried(func, name, args, kwargs, out)
+        return out
 
     def _rows(self, name: str, ids: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What an all-ones vector over the vocabulary looks up in every position: the sum of all rows."""
@@ -184,41 +202,41 @@ class Reading(Bypass):
         row = weight.sum(0) * gate
         if name == "embedding":
             return row.expand(*ids.shape, -1)
-        mode = args[5] if len(args) > 5 else kwargs.get("mode", "mean")
-        offsets = args[0] if args else kwargs.get("offsets")
-        bags = len(ids) if offsets is None else len(offsets)
-        many = ids.shape[-1] if offsets is None else ids.numel() / bags
-        return (row * many if mode == "sum" else row).expand(bags, -1)
+        # The bags, their sizes and weights as they are, over a vocabulary of one.
+        given = {**dict(zip(_OF_BAGS, args, strict=False)), **kwargs}
+        kept = {key: value for key, value in given.items() if key not in _OF_ROWS}
+        return F.embedding_bag(torch.zeros_like(ids, dtype=torch.long), row[None], **kept)
 
 
+# What `embedding_bag` takes after tokens and weight, and what of it is about single rows.
+_OF_BAGS = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse", "per_sample_weights",
+            "include_last_offset", "padding_idx")  # fmt: skip
+_OF_ROWS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse", "padding_idx")
+_ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
 # In place, but what is positive stays what it is.
 _HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))
 _LOOKUPS = frozenset((F.embedding, F.embedding_bag))
-_QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
 _WEIGHTED = frozenset(("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
                        "conv_transpose3d", "matmul", "mm", "bmm", "einsum", "bilinear", "addmm"))  # fmt: skip
-_PRODUCTS = frozenset(("mul", "multiply", "imul", "matmul", "bmm", "mm", "einsum", "bilinear", "linear", "conv1d",
-                       "conv2d", "conv3d", "mv", "dot", *_QUOTIENTS))  # fmt: skip
-_CURVES = """
-    sigmoid tanh gelu silu mish softplus softsign logsigmoid log_sigmoid hardtanh relu6 hardsigmoid hardswish
-    tanhshrink softshrink hardshrink threshold glu softmax log_softmax softmin gumbel_softmax exp exp2 expm1 log
-    log2 log10 log1p logsumexp sqrt rsqrt square pow reciprocal rtruediv sin cos tan asin acos atan arctan sinh cosh erf
-    erfc expit clamp clamp_min clamp_max clip prod cumprod var normalize cosine_similarity cdist
-    pdist pairwise_distance scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu
-    lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign
-"""
-_CURVED = frozenset(_CURVES.split())
-_CLAMPS = frozenset(("clamp", "clamp_min", "clip"))
 
 
-def _is_relu(args: Any, kwargs: Any) -> bool:
-    """Whether a clamp has a lower bound alone, of 0 or less: what is positive stays what it is."""
-    bounds = [bound for bound in (*args[1:], *kwargs.values()) if bound is not None and not isinstance(bound, Tensor)]
-    low = kwargs.get("min", args[1] if len(args) > 1 else None)
-    return len(bounds) == 1 and isinstance(low, (int, float)) and low <= 0
+def _changes(raw: str, name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a call changes its first argument in place."""
+    if raw.endswith("_"):
+        return not raw.startswith("__") or name.startswith("i") or name == "setitem"
+    return degrees.asks_in_place(name, args, kwargs)
 
 
 _CHOICES = frozenset(("getitem", "index_select"))
+
+
+# Tuples of parts of their first argument.
+_PARTS = frozenset(("unbind", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "iter"))
+
+
+def _is_fresh(name: str) -> bool:
+    """Whether a function of tokens gives none: it takes no more than their shape, or counts them."""
+    return name.endswith("_like") or name.startswith("new_") or name == "cumsum"
 
 
 def _chosen_rows(name: str, args: Any, kwargs: Any) -> tuple[Tensor, Tensor] | None:
@@ -238,8 +256,9 @@ def mark_tokens(value: Any) -> None:
         if not value.is_floating_point() and not value.is_complex() and value.dtype is not torch.bool:
             value.__dict__["_ssnr_token"] = True
     elif isinstance(value, Mapping):
-        for item in value.values():
-            mark_tokens(item)
+        for key, item in value.items():
+            if "mask" not in str(key):  # zeros and ones, of which places are computed
+                mark_tokens(item)
     elif isinstance(value, (tuple, list)):
         for item in value:
             mark_tokens(item)
@@ -257,33 +276,6 @@ def _is_token(value: Any, lookup: str = "") -> bool:
     return isinstance(value, Tensor) and (
         "_ssnr_token" in value.__dict__ or (lookup.startswith("embedding") and value.is_floating_point())
     )
-
-
-def _caller(net: nn.Module) -> str | None:
-    """The name of the module whose forward is running, innermost first, from the frames of the call."""
-    names = {id(module): name for name, module in net.named_modules()}
-    frame = sys._getframe(1)
-    while frame is not None:
-        own = frame.f_locals.get("self")
-        if isinstance(own, nn.Module) and id(own) in names:
-            return names[id(own)] or type(own).__name__
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-def reaches(value: Tensor, sources: Sequence[Tensor]) -> bool:
-    """Whether any source is in the graph behind a value, whatever its gradient."""
-    wanted = {id(source) for source in sources}
-    todo, seen = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if id(getattr(node, "variable", None)) in wanted:
-            return True
-        todo += [before for before, _ in node.next_functions]
-    return False
 
 
 @contextmanager
@@ -309,10 +301,11 @@ def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies
     else:
         bypassed = [m for m in net.modules() if norms == "all" and _is_own_norm(m)]
     own = [module.__dict__.get("forward") for module in bypassed]
+    reading = Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies)
     for module in bypassed:
-        module.__dict__["forward"] = _identity
+        module.__dict__["forward"] = _passing(module.forward, reading)
     try:
-        with Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies) as reading:
+        with reading:
             yield reading
     finally:
         for module, forward in zip(bypassed, own, strict=True):
@@ -324,6 +317,8 @@ def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies
 def _is_own_norm(module: nn.Module) -> bool:
     """Whether a module of nobody's but the user's is a norm by its name, and by having nothing but vectors."""
     kind = type(module)
+    if isinstance(module, nn.CrossMapLRN2d):  # torch's only norm that calls no function for it
+        return True
     if kind.__module__.startswith("torch.") or not _NORM_NAME.search(kind.__name__):
         return False
     return not module._modules and all(p is None or p.dim() < 2 or _is_vector(p) for p in module._parameters.values())
@@ -334,7 +329,7 @@ def _is_vector(parameter: Tensor) -> bool:
     return sum(size > 1 for size in parameter.shape) <= 1
 
 
-_NORM_NAME = re.compile(r"(?i)norm([123]d)?$")
+_NORM_NAME = re.compile(r"(?i)norm(ali[sz]ation|ali[sz]er)?([123n]d)?$")
 
 
 def without_dropout() -> TorchFunctionMode:
@@ -342,5 +337,11 @@ def without_dropout() -> TorchFunctionMode:
     return Bypass(_DROPOUT)
 
 
-def _identity(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return x
+def _passing(forward: Callable[..., Any], reading: Reading) -> Callable[..., Any]:
+    """The input of a norm, unless it is given more than one tensor: a residual to be added, or a gate."""
+
+    def passed(*args: Any, **kwargs: Any) -> Any:
+        floating = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()]
+        return reading.passed(floating[0]) if len(floating) == 1 else forward(*args, **kwargs)
+
+    return passed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssnr._errors import ScoringError, UsageError
 from ssnr._model import Model, outputs_of
+from ssnr._own_functions import answered, others_behind
 from ssnr._scaled import Scaled
 from ssnr.data import ones
 from ssnr.linearize import CopiesNeeded, linear, mark_tokens
@@ -24,6 +25,7 @@ _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
 _SMALLEST = {torch.float64: 600, torch.float32: 88}
 # A softmax of larger numbers is a maximum; what rounding leaves of its gradient would be multiplied by their size.
 _SATURATED = {torch.float64: 61, torch.float32: 32}
+_NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'s range" for t in _SAFE}
 _BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
 
 
@@ -58,6 +60,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     if kept and _in_range(signal, dtype):
         return signal
     try:
+        if model.scripted:
+            raise ScoringError(f"TorchScript does not show its functions, and {_NEAR_THE_END[dtype]}")
         return _once(model, example, dtype, scaled=True, copies=copies)[0]
     except ScoringError:
         if signal.dead or not kept:  # nothing flows, or less than it should: that may be the range alone
@@ -80,14 +84,18 @@ def _once(
     set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
     scale = Scaled(dtype) if scaled else None
     reading = linear(model.net, model.recipe.norms, sources, copies=copies)
-    with torch.enable_grad(), scale or nullcontext(), reading as read:
+    with torch.enable_grad(), scale or nullcontext(), reading as read, answered((scale or read).own_function) as called:
         outputs = outputs_of(model.call(weights, inputs))
+    if read.made_here:
+        model.notes["parameters that the forward pass makes are not scored"] = None
     R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
-    approximated, peaks = tuple(read.approximated), read.peaks
+    approximated, peaks = read.approximated, read.peaks
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
     if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(R.detach(), leaves, approximated)):
         return Signal(dict.fromkeys(model.scored), approximated=approximated), False
+    if scale and exponent and (name := others_behind(R, called)) is not None:
+        raise ScoringError(f"the network's own function {name}, of numbers beyond {scale.dtype}")
     entries = [*sources, *read.gates]
     rows: dict[str, Row] = {}
     reducing = not whole and not scaled and not model.masks
@@ -102,6 +110,10 @@ def _once(
     del found
     magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
+    if dead and scale is not None and (scale.lost or _vanishing(magnitudes, dtype)):
+        dead = False  # it does depend on the input, by too little beside what biases add
+        if not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor)):
+            raise ScoringError("what flows through every layer is too small beside a constant for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
 
@@ -174,6 +186,12 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
         high = _SATURATED[dtype]
     exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
+
+
+def _vanishing(magnitudes: Sequence[Tensor | Row | None], dtype: torch.dtype) -> bool:
+    """Whether gradients come close to the smallest numbers: then they end there, and not at a factor of zero."""
+    peaks = [float(m.amax()) for m in magnitudes if isinstance(m, Tensor) and m.numel()]
+    return any(0.0 < peak < 2.0 ** _SAFE[dtype][0] for peak in peaks)
 
 
 def _peak(saliency: Tensor | Row) -> Any:
