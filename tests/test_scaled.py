@@ -369,6 +369,13 @@ def test_what_is_all_beneath_a_constant_is_refused_and_not_called_dead():
     )  # fmt: skip
 
 
+def test_behind_a_weight_of_zeros_a_network_is_dead_however_small_it_is_in_front():
+    net = nn.Sequential(Stack(lambda x: x, 40, -40), Raised(), nn.Linear(WIDTH, 2))
+    nn.init.zeros_(net[2].weight)
+    (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    assert score[2:4] == ("dead", "the output does not depend on the input")
+
+
 def test_digits_lost_at_the_small_end_are_found_where_the_result_itself_is_in_range():
     # Down to 2**-1060, where float64 keeps fourteen bits, and up again to 2**-476.
     def net(down: float, up: float) -> nn.Sequential:

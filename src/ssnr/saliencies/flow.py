@@ -111,8 +111,9 @@ def _once(
     magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
     if dead and scale is not None and (scale.lost or _vanishing(magnitudes, dtype)):
-        dead = False  # it does depend on the input, by too little beside what biases add
-        if not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor)):
+        # Where anything flows, the output does depend on the input, by too little beside what biases add.
+        dead = not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor))
+        if dead and all(bool(leaf.any()) for leaf in leaves.values()):  # no weight of zeros is to blame
             raise ScoringError("what flows through every layer is too small beside a constant for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
