@@ -197,7 +197,7 @@ def test_modules_in_a_plain_list_are_run_and_named_and_not_scored():
 
     score = ssnr.score(Listed(), input_shape=(2,), proxies=["synflow"])["synflow"]
     assert (score.value, [layer.name for layer in score.layers]) == (15, ["head.weight"])
-    assert score.notes == ("modules in a plain list or dict are not scored: hidden.0",)
+    assert score.notes == ("modules in a plain list, dict or object are not scored: hidden.0",)
 
 
 @pytest.mark.parametrize(

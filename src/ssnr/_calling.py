@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -62,10 +63,14 @@ class _Takes(NamedTuple):
 
 
 def _takes(net: nn.Module) -> _Takes:
+    known = "forward" in net.__dict__
     try:
         parameters = list(inspect.signature(net.forward).parameters.values())
     except (TypeError, ValueError, AttributeError):
         return _Takes(set(), set(), float("inf"), False)
+    finally:
+        if not known:  # TorchScript keeps what it was asked for
+            net.__dict__.pop("forward", None)
     kinds = [p.kind for p in parameters]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return _Takes(
@@ -106,6 +111,26 @@ def kept_checkpoints() -> Iterator[None]:
 
 def _no_generator(*_: Any, **__: Any) -> Iterator[None]:
     yield
+
+
+@contextmanager
+def without_gradient_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Leave out the hooks that users put on gradients, of a module or of all modules.
+
+    Modules wrap their outputs for them, which then refuse in-place activations, and what they record or change is no
+    part of the network's function.
+    """
+    everywhere, names = vars(torch.nn.modules.module), ("_backward_hooks", "_backward_pre_hooks")
+    tables = [(module.__dict__, name) for module in modules for name in names]
+    tables += [(everywhere, f"_global{name}") for name in names]
+    own = [(table, name, table[name]) for table, name in tables if table.get(name)]
+    for table, name, _ in own:
+        table[name] = OrderedDict()
+    try:
+        yield
+    finally:
+        for table, name, hooks in own:
+            table[name] = hooks
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssnr import _masks
 from ssnr._calling import Forward as Forward
 from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, kept_checkpoints
+from ssnr._calling import without_gradient_hooks
 from ssnr._calling import outputs_of as outputs_of
 from ssnr._errors import ScoringError, UsageError
 from ssnr._nests import each, ignored, nudged
@@ -69,7 +70,7 @@ class Model:
         hidden = list(unregistered(modules)) if own_code else []
         self._slots, self._overrides = slots(modules, own_code)
         if hidden:
-            self.notes[f"modules in a plain list or dict are not scored: {', '.join(name for name, _ in hidden)}"] = (
+            self.notes[f"modules in a plain list, dict or object are not scored: {', '.join(name for name, _ in hidden)}"] = (
                 None
             )
             more, overrides = slots(hidden, own_code)
@@ -107,7 +108,10 @@ class Model:
                 value = tensor.detach().to(dtype, copy=True) if floating else tensor.detach().clone()
                 if slot.name in self.masks:
                     value = _masks.surviving(slot.name, value, self.masks)
-                copies[slot.identity] = (slot.name, change(value) if floating and change else value)
+                value = change(value) if floating and change else value
+                if isinstance(tensor, nn.Parameter):
+                    value._is_param = True  # for `isinstance(…, nn.Parameter)`: a forward may ask, or tie weights
+                copies[slot.identity] = (slot.name, value)
         return dict(copies.values())
 
     def call(self, weights: Mapping[str, Tensor], inputs: Any) -> Any:
@@ -116,7 +120,7 @@ class Model:
         Raises:
             ScoringError: the forward pass raised; names the innermost layer and the shapes.
         """
-        with self.swapped(weights):
+        with self.swapped(weights), torch.set_grad_enabled(torch.is_grad_enabled()):  # which a forward may switch
             try:
                 output = self._run(inputs)
                 # A generator has not run yet, and the weights are in place only here.
@@ -184,16 +188,17 @@ class Model:
             stack.enter_context(as_written())
             stack.enter_context(kept_checkpoints())
             stack.enter_context(dense_gradients(self._embeddings))
+            stack.enter_context(without_gradient_hooks(self.net.modules()))
             if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             if self.masks:
                 stack.enter_context(_masks.unhooked(self.net))
+            stack.enter_context(self._in_place(weights))
             if self._one_precision:
                 floating = (w.dtype for w in weights.values() if w.is_floating_point())
                 dtype = next(floating, torch.get_default_dtype())
                 stack.enter_context(OnePrecision(dtype, dropout=self.recipe.dropout == "on"))
                 stack.enter_context(_default_dtype(dtype))
-            stack.enter_context(self._in_place(weights))
             yield
 
     @contextmanager

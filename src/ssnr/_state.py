@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import MemberDescriptorType
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
+
+from ssnr._slots import unregistered
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
 _SEQUENCES = (list, deque)
@@ -23,11 +28,12 @@ _ATOMS = frozenset((bool, int, float, str, tuple, type(None)))
 
 @contextmanager
 def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
-    """Leave `net` bit-identical: parameters, buffers, gradients, modes, hooks, attributes, and every random state.
+    """Leave `net` bit-identical: parameters, buffers, gradients, modes, hooks, attributes; random states and settings.
 
     Each module's attributes are put back as they were bound, and lists and dictionaries among them with what they
     held. Tensors are the same objects with the same bits, lazy ones lazy again. Random states are those of torch
-    (CPU and CUDA), numpy, Python, and of generators that modules own. Also when the body raises.
+    (CPU and CUDA), numpy, Python, and of generators that modules own; settings are torch's own (default precision,
+    determinism, threads, which kernels). Also when the body raises.
 
     Args:
         net: the network.
@@ -38,16 +44,57 @@ def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
     if not exposed and not has_own_code(modules):
         restores = [_kept_plain(modules), _random_states([])]
     else:
+        modules += [module for _, module in unregistered([("", module) for module in modules])]
         tensors = {id(t): t for t in _tensors(modules)}.values()
         restores = [*map(_kept, modules), *(_kept_tensor(t, exposed) for t in tensors), _random_states(modules)]
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    before = [read() for read, _ in _SETTINGS]
     try:
         yield
     finally:
-        torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
+        for (read, write), value in zip(_SETTINGS, before, strict=True):
+            if read() != value:
+                write(value)
         for restore in restores:
             restore()
+
+
+def _set_default_device(device: torch.device | None) -> None:
+    torch.set_default_device(device)
+
+
+def _set_determinism(modes: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(modes[0], warn_only=modes[1])
+
+
+def _set_anomalies(modes: tuple[bool, bool]) -> None:
+    torch.autograd.set_detect_anomaly(*modes)
+
+
+def _flag(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
+
+
+# What a forward may set for the whole process: how to read it, and how to put it back.
+_SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (lambda: getattr(sys.modules.get("torch.utils._device"), "CURRENT_DEVICE", None), _set_default_device),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        _set_determinism,
+    ),
+    (lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()), _set_anomalies),
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
+    *(_flag(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+]
 
 
 def has_own_code(modules: Iterable[nn.Module]) -> bool:
@@ -91,6 +138,7 @@ def _kept(module: nn.Module) -> Callable[[], None]:
     """A module's class, its attributes, and what its lists and dictionaries hold."""
     kind, own = type(module), module.__dict__
     bound = tuple(own.items())
+    slotted = [(name, getattr(module, name)) for name in _slotted(kind) if hasattr(module, name)]
     held = [(value, _content(value)) for value in own.values() if type(value) in _CONTAINERS]
 
     def restore() -> None:
@@ -99,12 +147,21 @@ def _kept(module: nn.Module) -> Callable[[], None]:
         if not _holds(module.__dict__, bound):
             module.__dict__.clear()
             module.__dict__.update(bound)
+        for name, value in slotted:
+            object.__setattr__(module, name, value)
         for container, content in held:
             if (container or content) and not _holds(container, content):
                 container.clear()
                 (container.extend if isinstance(container, _SEQUENCES) else container.update)(content)
 
     return restore
+
+
+@functools.cache
+def _slotted(kind: type) -> tuple[str, ...]:
+    """Attributes that a class keeps outside of `__dict__`."""
+    own = [name for base in kind.__mro__ for name, value in vars(base).items() if type(value) is MemberDescriptorType]
+    return tuple(name for name in own if not name.startswith("__"))
 
 
 def _content(container: Any) -> tuple[Any, ...]:

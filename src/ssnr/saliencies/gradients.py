@@ -139,7 +139,7 @@ def _forward(
     set_mode(model, recipe.mode)
     inputs, sources = followed(inputs)
     options = {"second": second, "dropout": recipe.dropout == "on", "trains": recipe.mode == "train"}
-    with differentiable(model.net, channels_last=channels_last, **options):
+    with differentiable(channels_last=channels_last, **options):
         with capture or nullcontext():
             output = model.call(weights, inputs)
         value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
