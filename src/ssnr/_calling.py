@@ -216,6 +216,22 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
     return found[0] if found else None
 
 
+def strangers(output: Any, weights: Mapping[str, Tensor]) -> str | None:
+    """The shapes of parameters behind an output that are none of the weights it was called with; None without any."""
+    own = {id(weight) for weight in weights.values()}
+    todo, seen, found = [tensor.grad_fn for tensor in flatten(output)], set(), []
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
+            found.append(str(tuple(leaf.shape)))
+        todo += [before for before, _ in node.next_functions]
+    return ", ".join(sorted(found)) or None
+
+
 def outputs_of(output: Any) -> list[Tensor]:
     """`flatten`, refusing an output that has nothing to differentiate.
 

@@ -14,6 +14,7 @@ from ssnr._calling import Forward as Forward
 from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, kept_checkpoints
 from ssnr._calling import without_gradient_hooks
 from ssnr._calling import outputs_of as outputs_of
+from ssnr._calling import strangers
 from ssnr._errors import ScoringError, UsageError
 from ssnr._nests import each, ignored, nudged
 from ssnr._nests import flatten as flatten
@@ -131,6 +132,10 @@ class Model:
                 raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
         if not isinstance(output, Tensor) and (note := ignored(output)):
             self.notes[note] = None
+        if self._one_precision and torch.is_grad_enabled() and (shapes := strangers(output, weights)):
+            self.notes[f"parameters from outside of the network, or made in its forward, are not scored: {shapes}"] = (
+                None
+            )
         return output
 
     def blame(self, inputs: Any) -> str | None:
@@ -146,16 +151,20 @@ class Model:
         """Whether two forward passes with one seed give the same bits."""
         return self._same(inputs, inputs, seed)
 
+    def feels(self, inputs: Any) -> bool:
+        """Whether the output changes with the weights, whatever autograd knows of it."""
+        return not self._same(inputs, inputs, 0, self.weights(torch.float64, nudged))
+
     def reads(self, inputs: Any) -> bool:
         """Whether the output changes with the floating-point inputs, whatever autograd knows of it."""
         return not self._same(inputs, nudged(inputs), 0)
 
-    def _same(self, one: Any, other: Any, seed: int) -> bool:
+    def _same(self, one: Any, other: Any, seed: int, changed: Mapping[str, Tensor] | None = None) -> bool:
         found = []
-        for inputs in (one, other):
+        for inputs, weights in ((one, None), (other, changed)):
             seed_everything(seed)
             with torch.enable_grad():  # a network may need gradients to compute what it puts out
-                found.append(flatten(self.call(self.weights(torch.float64), self._here(inputs))))
+                found.append(flatten(self.call(weights or self.weights(torch.float64), self._here(inputs))))
         return len(found[0]) == len(found[1]) and all(map(same_bits, *found))
 
     def _here(self, inputs: Any) -> Any:

@@ -23,6 +23,7 @@ from ssnr.moments import from_tensors
 from ssnr.proxies import APPROXIMATED, PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
 from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow, weight_saliencies
+from ssnr.saliencies.gradients import not_a_number
 from ssnr.saliencies.signals import followed, reaches
 from ssnr.store import Result
 
@@ -228,9 +229,14 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
         try:
             moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
         except ScoringError as error:
-            found[name] = Result("", "failed", _blamed(model, inputs(), str(error)))
+            reason = _blamed(model, inputs(), str(error))
+            if family == "gradient" and reason == str(error) and "(NaN)" in reason:
+                assert job.batch is not None
+                where = not_a_number(model, job.batch, job.loss, second=name == "grasp")
+                reason = f"{reason}: {where}" if where else reason
+            found[name] = Result("", "failed", reason)
             continue
-        notes, dead = tuple(model.notes), None
+        notes, dead = (*model.notes, *signal.notes), None
         if signal.approximated:
             notes = (*notes, APPROXIMATED + ", ".join(signal.approximated))
         if signal.dead:
@@ -240,6 +246,9 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
                     found[name] = Result("", "failed", DETACHED)
                     continue
                 notes, dead = (*notes, CUT), None
+        if moments.unused.all() and dead is None and model.feels(inputs()):
+            found[name] = Result("", "failed", DETACHED)
+            continue
         if moments.dead.all() and dead is None:
             dead = "no weight has any saliency"
         found[name] = Result("", "dead" if dead else "ok", dead, moments, notes=notes)

@@ -28,12 +28,14 @@ class Signal(NamedTuple):
         dead: whether the output ignores the input.
         exponent: of all tensors.
         approximated: places where the network is not of degree one, which synflow takes as they are.
+        notes: what a reader of this saliency alone should know.
     """
 
     tensors: Named
     dead: bool = False
     exponent: int = 0
     approximated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exponents(self) -> dict[str, int] | None:
