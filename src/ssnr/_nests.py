@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 
+_SEQUENCES = (tuple, list, deque, set, frozenset, ValuesView)
+
+
 def leaves(value: Any) -> Iterator[Any]:
     """What a nest holds, in order."""
     if isinstance(value, Mapping):
         items: Any = value.values()
-    elif isinstance(value, (tuple, list)):
+    elif isinstance(value, _SEQUENCES):
         items = value
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         items = [getattr(value, field.name) for field in dataclasses.fields(value)]
@@ -30,9 +34,10 @@ def leaves(value: Any) -> Iterator[Any]:
 
 def flatten(output: Any) -> list[Tensor]:
     """Every floating tensor in a nest, or on an object that is the whole output."""
-    nest = isinstance(output, (Tensor, Mapping, tuple, list)) or dataclasses.is_dataclass(output)
+    nest = isinstance(output, (Tensor, Mapping, *_SEQUENCES)) or dataclasses.is_dataclass(output)
     if not nest and not isinstance(output, (str, type, nn.Module)):
-        output = list(getattr(output, "__dict__", {}).values())
+        slots = [name for kind in type(output).__mro__ for name in getattr(kind, "__slots__", ())]
+        output = [*getattr(output, "__dict__", {}).values(), *(getattr(output, name, None) for name in slots)]
     return [leaf for leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 

@@ -90,7 +90,7 @@ def score(
     dtype: Dtype = None,
     device: Device = "auto",
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Run the forward twice more, and say if it differs.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run passes again, and say if they differ; check grasp's second derivatives.")] = False,
     json: Json = False,
 ) -> None:
     """Score networks; nothing is trained, nothing is changed."""
