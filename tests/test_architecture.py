@@ -21,7 +21,7 @@ ORDER = [
     {"proxies"},
     {"spaces", "store", "stats", "curves"},
     {"_masks"},
-    {"_nests", "_state", "_slots", "_calling", "_precision"},
+    {"_nests", "_settings", "_state", "_slots", "_calling", "_precision"},
     {"_model", "linearize", "_degrees", "_scaled"},
     {"data"},
     {"saliencies", "activations", "supernet"},

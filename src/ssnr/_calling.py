@@ -113,6 +113,9 @@ def _no_generator(*_: Any, **__: Any) -> Iterator[None]:
     yield
 
 
+GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+
+
 @contextmanager
 def without_gradient_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Leave out the hooks that users put on gradients, of a module or of all modules.
@@ -120,9 +123,9 @@ def without_gradient_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
     Modules wrap their outputs for them, which then refuse in-place activations, and what they record or change is no
     part of the network's function.
     """
-    everywhere, names = vars(torch.nn.modules.module), ("_backward_hooks", "_backward_pre_hooks")
-    tables = [(module.__dict__, name) for module in modules for name in names]
-    tables += [(everywhere, f"_global{name}") for name in names]
+    everywhere = vars(torch.nn.modules.module)
+    tables = [(module.__dict__, name) for module in modules for name in GRADIENT_HOOKS]
+    tables += [(everywhere, f"_global{name}") for name in GRADIENT_HOOKS]
     own = [(table, name, table[name]) for table, name in tables if table.get(name)]
     for table, name, _ in own:
         table[name] = OrderedDict()
@@ -146,7 +149,7 @@ def dense_gradients(embeddings: Iterable[nn.Embedding | nn.EmbeddingBag]) -> Ite
             module.sparse = True
 
 
-def explain(net: nn.Module, run: Callable[[], Any], error: Exception) -> str:
+def explain(net: nn.Module, run: Callable[[], Any], error: BaseException) -> str:
     """Run a failing pass again with hooks, to name the layer it failed in."""
     stack: list[tuple[str, nn.Module, Any]] = []
     handles = []
@@ -156,7 +159,7 @@ def explain(net: nn.Module, run: Callable[[], Any], error: Exception) -> str:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(partial(_pop, stack))]
     try:
         run()
-    except Exception as again:
+    except (Exception, SystemExit) as again:
         error = again
     finally:
         for handle in handles:

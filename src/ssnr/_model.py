@@ -10,17 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from ssnr import _masks
+from ssnr._calling import (
+    GRADIENT_HOOKS,
+    as_written,
+    call,
+    dense_gradients,
+    explain,
+    first_not_finite,
+    kept_checkpoints,
+    strangers,
+    without_gradient_hooks,
+)
 from ssnr._calling import Forward as Forward
-from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, kept_checkpoints
-from ssnr._calling import without_gradient_hooks
 from ssnr._calling import outputs_of as outputs_of
-from ssnr._calling import strangers
 from ssnr._errors import ScoringError, UsageError
 from ssnr._nests import each, ignored, nudged
 from ssnr._nests import flatten as flatten
 from ssnr._precision import OnePrecision
+from ssnr._settings import seed_everything
 from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
-from ssnr._state import has_own_code, same_bits, seed_everything
+from ssnr._state import has_own_code, same_bits
 from ssnr._state import preserved as preserved
 from ssnr.recipes import Recipe
 
@@ -38,6 +47,7 @@ class Model:
     Attributes:
         net: the user's module, out of any wrapper.
         recipe: the choices that change numbers.
+        modules: all of them, also those that it keeps in lists, dictionaries and objects.
         scripted: whether any of it is TorchScript, which runs as it is.
         scored: the weights that count as layers, by the names of `named_parameters()`; a weight that is computed from
             parameters (`weight_norm`, a parametrisation) by its own name and with its present value.
@@ -69,11 +79,12 @@ class Model:
         self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(modules)}
         self._one_precision = own_code
         hidden = list(unregistered(modules)) if own_code else []
+        self.modules = [*self.net.modules(), *(module for _, module in hidden)]
+        self._hooked = [m for m in self.modules if any(map(m.__dict__.get, GRADIENT_HOOKS))]
         self._slots, self._overrides = slots(modules, own_code)
         if hidden:
-            self.notes[f"modules in a plain list, dict or object are not scored: {', '.join(name for name, _ in hidden)}"] = (
-                None
-            )
+            listed = ", ".join(name for name, _ in hidden)
+            self.notes[f"modules in a plain list, dict or object are not scored: {listed}"] = None
             more, overrides = slots(hidden, own_code)
             self._slots += [slot._replace(scorable=False) for slot in more]
             self._overrides += overrides
@@ -110,7 +121,8 @@ class Model:
                 if slot.name in self.masks:
                     value = _masks.surviving(slot.name, value, self.masks)
                 value = change(value) if floating and change else value
-                if isinstance(tensor, nn.Parameter):
+                if self._one_precision and isinstance(tensor, nn.Parameter):
+                    value.__dict__.update(tensor.__dict__)  # what users write on them
                     value._is_param = True  # for `isinstance(…, nn.Parameter)`: a forward may ask, or tie weights
                 copies[slot.identity] = (slot.name, value)
         return dict(copies.values())
@@ -128,14 +140,13 @@ class Model:
                 output = tuple(output) if isinstance(output, Iterator) else output
             except ScoringError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
         if not isinstance(output, Tensor) and (note := ignored(output)):
             self.notes[note] = None
         if self._one_precision and torch.is_grad_enabled() and (shapes := strangers(output, weights)):
-            self.notes[f"parameters from outside of the network, or made in its forward, are not scored: {shapes}"] = (
-                None
-            )
+            note = f"parameters from outside of the network, or made in its forward, are not scored: {shapes}"
+            self.notes[note] = None
         return output
 
     def blame(self, inputs: Any) -> str | None:
@@ -197,7 +208,7 @@ class Model:
             stack.enter_context(as_written())
             stack.enter_context(kept_checkpoints())
             stack.enter_context(dense_gradients(self._embeddings))
-            stack.enter_context(without_gradient_hooks(self.net.modules()))
+            stack.enter_context(without_gradient_hooks(self._hooked))
             if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             if self.masks:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-
 _SEQUENCES = (tuple, list, deque, set, frozenset, ValuesView)
 
 

@@ -84,7 +84,7 @@ def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn
     """Modules in plain lists, tuples, dictionaries and objects, which `named_parameters()` does not know of."""
     known = {id(module) for _, module in modules}
 
-    def walk(name: str, value: Any, depth: int) -> Iterator[tuple[str, nn.Module]]:
+    def walk(name: str, value: Any, depth: int, inside: bool) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(value, nn.Module):
             for inner, module in named_modules(value):
                 if id(module) not in known:
@@ -92,15 +92,23 @@ def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn
                     yield _name(name, inner) if inner else name, module
                     yield from look(_name(name, inner) if inner else name, module)
         elif depth and id(value) not in known:
-            for key, item in _inside(value, depth):
-                if type(item) not in _ATOMS:
-                    yield from walk(_name(name, str(key)), item, depth - 1)
             known.add(id(value))
+            kind: type = type(value)
+            items: Iterable[tuple[Any, Any]] = ()
+            if kind in (list, tuple):
+                items = enumerate(value)
+            elif kind is dict:
+                items = list(value.items())
+            elif not inside and is_plain(value):
+                items, inside = list(value.__dict__.items()), True
+            for key, item in items:
+                if type(item) not in _ATOMS:
+                    yield from walk(_name(name, str(key)), item, depth - 1, inside)
 
     def look(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         for key, value in list(module.__dict__.items()):
             if type(value) not in _ATOMS and key not in _TABLES:
-                yield from walk(_name(prefix, key), value, _DEPTH)
+                yield from walk(_name(prefix, key), value, _DEPTH, False)
 
     for prefix, module in modules:
         if not isinstance(module, torch.jit.ScriptModule):
@@ -109,19 +117,20 @@ def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn
 
 _ATOMS = frozenset((bool, int, float, str, type(None), Tensor, nn.Parameter))
 _TABLES = frozenset(vars(nn.Module()))  # what every module has
-_DEPTH = 3  # of lists in lists
+_DEPTH = 5  # of lists in lists
 _LIBRARIES = frozenset(("torch", "numpy", *sys.stdlib_module_names)) - {"__main__"}
 
 
-def _inside(value: Any, depth: int) -> Iterable[tuple[Any, Any]]:
-    """The entries of a plain list, tuple or dictionary, or the attributes of a user's own object on a module."""
-    kind = type(value)
-    if kind in (list, tuple):
-        return enumerate(value)
-    if kind is dict:
-        return list(value.items())
-    ours = depth == _DEPTH and kind.__module__.split(".")[0] not in _LIBRARIES
-    return list(getattr(value, "__dict__", {}).items()) if ours and not isinstance(value, type) else ()
+def is_plain(value: Any) -> bool:
+    """Whether a value is an object of a class of the user's own: no library's, no class, no module."""
+    known = _PLAIN.get(kind := type(value))
+    if known is None:
+        ours = kind.__module__.split(".")[0] not in _LIBRARIES and not issubclass(kind, (type, Tensor, nn.Module))
+        known = _PLAIN[kind] = ours and type(getattr(value, "__dict__", None)) is dict
+    return known
+
+
+_PLAIN: dict[type, bool] = {}
 
 
 def has_lazy(net: nn.Module) -> bool:
@@ -184,7 +193,7 @@ def _name(prefix: str, key: str) -> str:
 
 def _parametrisations(module: nn.Module) -> Iterable[nn.Module]:
     """The modules that compute a module's weights."""
-    return module.parametrizations.modules() if parametrize.is_parametrized(module) else ()  # type: ignore[union-attr,return-value]
+    return module.parametrizations.modules() if parametrize.is_parametrized(module) else ()  # type: ignore[union-attr]
 
 
 Derived = dict[str, tuple[Tensor, list[Tensor]]]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import random
-import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import MemberDescriptorType
 from typing import Any
 
@@ -17,13 +15,15 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
-from ssnr._slots import unregistered
+from ssnr._settings import kept_random_states, kept_settings
+from ssnr._slots import is_plain, unregistered
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
 _SEQUENCES = (list, deque)
 _OWN = ("torch.nn.modules.", "ssnr.")
 _KNOWN: dict[type, bool] = {}
-_ATOMS = frozenset((bool, int, float, str, tuple, type(None)))
+_ATOMS = frozenset((bool, int, float, str, type(None)))
+_DEPTH, _MANY = 4, 4096  # how deep to look, and into containers of how many entries
 
 
 @contextmanager
@@ -42,59 +42,23 @@ def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
     """
     modules = list(net.modules())
     if not exposed and not has_own_code(modules):
-        restores = [_kept_plain(modules), _random_states([])]
+        restores: list[Callable[[], Any]] = [_kept_plain(modules), kept_random_states()]
     else:
         modules += [module for _, module in unregistered([("", module) for module in modules])]
-        tensors = {id(t): t for t in _tensors(modules)}.values()
-        restores = [*map(_kept, modules), *(_kept_tensor(t, exposed) for t in tensors), _random_states(modules)]
-    before = [read() for read, _ in _SETTINGS]
+        held = _Held(modules)
+        restores = [
+            *map(_kept, (*modules, *held.objects)),
+            held.refill,
+            *(_kept_tensor(tensor, exposed) for tensor in held.tensors),
+            *held.others,
+            kept_random_states(),
+        ]
+    restores.append(kept_settings())
     try:
         yield
     finally:
-        for (read, write), value in zip(_SETTINGS, before, strict=True):
-            if read() != value:
-                write(value)
-        for restore in restores:
+        for restore in reversed(restores):
             restore()
-
-
-def _set_default_device(device: torch.device | None) -> None:
-    torch.set_default_device(device)
-
-
-def _set_determinism(modes: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(modes[0], warn_only=modes[1])
-
-
-def _set_anomalies(modes: tuple[bool, bool]) -> None:
-    torch.autograd.set_detect_anomaly(*modes)
-
-
-def _flag(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
-
-
-# What a forward may set for the whole process: how to read it, and how to put it back.
-_SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
-    (torch.is_grad_enabled, torch.set_grad_enabled),
-    (torch.get_default_dtype, torch.set_default_dtype),
-    (lambda: getattr(sys.modules.get("torch.utils._device"), "CURRENT_DEVICE", None), _set_default_device),
-    (torch.get_num_threads, torch.set_num_threads),
-    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    (
-        lambda: (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        ),
-        _set_determinism,
-    ),
-    (lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()), _set_anomalies),
-    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
-    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
-    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
-    (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
-    *(_flag(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
-]
 
 
 def has_own_code(modules: Iterable[nn.Module]) -> bool:
@@ -134,12 +98,11 @@ def _kept_plain(modules: list[nn.Module]) -> Callable[[], None]:
     return restore
 
 
-def _kept(module: nn.Module) -> Callable[[], None]:
-    """A module's class, its attributes, and what its lists and dictionaries hold."""
+def _kept(module: Any) -> Callable[[], None]:
+    """The class of a module, or of a plain object, and its attributes."""
     kind, own = type(module), module.__dict__
     bound = tuple(own.items())
     slotted = [(name, getattr(module, name)) for name in _slotted(kind) if hasattr(module, name)]
-    held = [(value, _content(value)) for value in own.values() if type(value) in _CONTAINERS]
 
     def restore() -> None:
         if type(module) is not kind:
@@ -149,19 +112,20 @@ def _kept(module: nn.Module) -> Callable[[], None]:
             module.__dict__.update(bound)
         for name, value in slotted:
             object.__setattr__(module, name, value)
-        for container, content in held:
-            if (container or content) and not _holds(container, content):
-                container.clear()
-                (container.extend if isinstance(container, _SEQUENCES) else container.update)(content)
 
     return restore
 
 
-@functools.cache
 def _slotted(kind: type) -> tuple[str, ...]:
     """Attributes that a class keeps outside of `__dict__`."""
-    own = [name for base in kind.__mro__ for name, value in vars(base).items() if type(value) is MemberDescriptorType]
-    return tuple(name for name in own if not name.startswith("__"))
+    known = _SLOTTED.get(kind)
+    if known is None:
+        own = ((name, type(value)) for base in kind.__mro__ for name, value in vars(base).items())
+        known = _SLOTTED[kind] = tuple(name for name, what in own if what is MemberDescriptorType)
+    return known
+
+
+_SLOTTED: dict[type, tuple[str, ...]] = {}
 
 
 def _content(container: Any) -> tuple[Any, ...]:
@@ -180,19 +144,61 @@ def _holds(container: Any, content: tuple[Any, ...]) -> bool:
     return all(a is b for a, b in zip(container, content, strict=True))
 
 
-def _tensors(modules: list[nn.Module]) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors that are plain attributes or stand in lists and dictionaries of a module."""
-    for module in modules:
-        own = module.__dict__
-        for value in own.values():
-            kind = type(value)
-            if kind in _CONTAINERS:
-                if value:
-                    for tensor in value.values() if isinstance(value, dict) else value:
-                        if isinstance(tensor, Tensor):
-                            yield tensor
-            elif kind not in _ATOMS and isinstance(value, Tensor):
-                yield value
+class _Held:
+    """What modules keep beside other modules: each thing once, however deep in lists and dictionaries it stands."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._containers: list[tuple[Any, tuple[Any, ...]]] = []
+        self._empty: list[Any] = []  # most are: of hooks
+        self.objects: list[Any] = []
+        self.tensors: list[Tensor] = []
+        self.others: list[Callable[[], Any]] = []  # arrays and generators, as what puts them back
+        seen: set[int] = set()
+        todo = []
+        for module in modules:
+            for value in module.__dict__.values():
+                kind = type(value)
+                if kind in _CONTAINERS and not value:
+                    self._empty.append(value)
+                elif kind not in _ATOMS:
+                    todo.append((value, 0, False))
+        while todo:
+            value, depth, inside = todo.pop()
+            if id(value) not in seen and not isinstance(value, nn.Module):
+                seen.add(id(value))
+                deeper, within = self._look(value, inside)
+                if depth < _DEPTH:
+                    todo += [(item, depth + 1, within) for item in deeper if type(item) not in _ATOMS]
+
+    def _look(self, value: Any, inside: bool) -> tuple[Iterable[Any], bool]:
+        """Note one thing; what it holds, and whether that is inside of a plain object."""
+        kind = type(value)
+        if isinstance(value, Tensor):
+            self.tensors.append(value)
+        elif kind in _CONTAINERS or kind is tuple:
+            if kind is not tuple:
+                self._containers.append((value, _content(value)))
+            if 0 < len(value) <= _MANY:
+                return (value.values() if isinstance(value, dict) else value), inside
+        elif kind is np.ndarray:
+            if value.dtype != object and value.flags.writeable:
+                self.others.append(_later(np.copyto, value, value.copy()))
+        elif state := _generator_state(value):
+            self.others.append(_later(*state))
+        elif not inside and is_plain(value):
+            self.objects.append(value)
+            return value.__dict__.values(), True
+        return (), inside
+
+    def refill(self) -> None:
+        """Put back what lists and dictionaries held."""
+        for container in self._empty:
+            if container:
+                container.clear()
+        for container, content in self._containers:
+            if not _holds(container, content):
+                container.clear()
+                (container.extend if isinstance(container, _SEQUENCES) else container.update)(content)
 
 
 def _kept_tensor(tensor: Tensor, exposed: bool) -> Callable[[], None]:
@@ -249,29 +255,9 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return bool(equal.all())
 
 
-def _random_states(modules: list[nn.Module]) -> Callable[[], None]:
-    cpu, python = torch.get_rng_state(), random.getstate()
-    legacy = np.random.get_state(legacy=False)
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    own = [_later(*state) for module in modules for v in module.__dict__.values() if (state := _generator_state(v))]
-
-    def restore() -> None:
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        random.setstate(python)
-        np.random.set_state(legacy)
-        for put in own:
-            put()
-
-    return restore
-
-
 def _generator_state(value: Any) -> tuple[Any, ...] | None:
     """How to put a random generator that a module owns back to where it is: a function and its arguments."""
     kind = type(value)
-    if kind in _ATOMS or kind in _CONTAINERS:
-        return None
     if kind is torch.Generator:
         return value.set_state, value.get_state()
     if kind is np.random.Generator:
@@ -285,31 +271,3 @@ def _generator_state(value: Any) -> tuple[Any, ...] | None:
 
 def _later(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: function(*args)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed what a forward pass may draw from: torch, numpy's global generator, Python's."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
-def drawn() -> dict[str, Any]:
-    """The random states, to compare: a pass that changes one of them draws random numbers."""
-    found: dict[str, Any] = {"torch": torch.get_rng_state().numpy().tobytes(), "random": random.getstate()}
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        found["torch.cuda"] = b"".join(s.numpy().tobytes() for s in torch.cuda.get_rng_state_all())
-    state = np.random.get_state(legacy=False)
-    found["numpy"] = (state["state"]["key"].tobytes(), state["state"]["pos"])
-    return found
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """The caller's inference mode and autocast do not reach in here: both would change or forbid gradients."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield

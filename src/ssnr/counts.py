@@ -124,7 +124,7 @@ def _flops_in(model: Model, inputs: Any, *, gradients: bool) -> int:
     return counter.total // 2 + biases.total + gates.total
 
 
-class _Products(TorchDispatchMode):
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Floating-point operations of products, by PyTorch's own formulas.
 
     What its `FlopCounterMode` counts, without the hooks by which that tells modules apart: no network that
@@ -132,7 +132,7 @@ class _Products(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -54,8 +54,8 @@ def batch_of(batch: Any) -> Batch | None:
     if batch is None or isinstance(batch, Batch):
         return batch
     if isinstance(batch, (DataLoader, Dataset, Iterator)):
-        first = "its first samples, stacked" if isinstance(batch, Dataset) else "one of its batches, next(iter(…))"
-        raise UsageError(f"the batch is a {type(batch).__name__}: give {first}")
+        part = "its first samples, stacked" if isinstance(batch, Dataset) else "one of its batches, next(iter(…))"
+        raise UsageError(f"the batch is a {type(batch).__name__}: give {part}")
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and not hasattr(batch, "_fields")
     inputs, targets = (with_tensors(part) for part in (batch if pair else (batch, None)))
     if isinstance(targets, (list, tuple)) and targets and all(type(label) in (int, bool, float) for label in targets):
@@ -72,7 +72,7 @@ def batch_of(batch: Any) -> Batch | None:
 
 def ones(shape: tuple[int, ...]) -> Tensor:
     """Synflow's input: one all-ones sample (1, *shape)."""
-    return torch.ones((1, *shape))
+    return torch.ones((1, *shape), device="cpu")
 
 
 def noise(shape: tuple[int, ...], classes: int, size: int = 64, *, seed: int = 0) -> Batch:

@@ -16,8 +16,8 @@ from ssnr._errors import ScoringError, UsageError, one_line
 from ssnr._masks import counted, surviving, survivors, users_name
 from ssnr._model import Forward, Model, flatten, preserved
 from ssnr._nests import moved
+from ssnr._settings import drawn, seed_everything, undisturbed
 from ssnr._slots import unwrapped
-from ssnr._state import drawn, seed_everything, undisturbed
 from ssnr.counts import control
 from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
@@ -293,10 +293,10 @@ def _cut_off(model: Model, inputs: Any) -> bool:
 
 
 def _check_numbers(input_shape: Any, seed: Any) -> None:
-    whole = isinstance(input_shape, (tuple, list)) and all(isinstance(n, Integral) and n >= 0 for n in input_shape)
+    whole = isinstance(input_shape, (tuple, list)) and all(isinstance(n, Integral) and int(n) >= 0 for n in input_shape)
     if input_shape is not None and not whole:
         raise UsageError(f"input_shape={input_shape!r}: expected whole numbers such as (3, 32, 32), without the batch")
-    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
+    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
         raise UsageError(f"seed={seed!r}: expected a whole number of at most 63 bits")
 
 

@@ -88,7 +88,7 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and all(isinstance(n, Integral) and n > 0 for n in value)
+    return isinstance(value, (tuple, list)) and all(isinstance(n, Integral) and int(n) > 0 for n in value)
 
 
 def batch_for(target: Target, size: int, *, labels: bool, seed: int = 0) -> Batch:

@@ -78,13 +78,15 @@ def set_mode(model: Model, mode: str) -> None:
     With dropout off, modules that do nothing else in train mode but drop (stochastic depth, the dropout inside of
     recurrent layers and attention) stay in eval.
     """
-    modules = list(model.net.modules())
+    modules = model.modules
     plain = not model.scripted and all(type(module).train is nn.Module.train for module in modules)
     if mode != "caller" and plain:
         for module in modules:  # as `train` does, without the bookkeeping of attributes that it goes through
             module.__dict__["training"] = mode == "train"
     elif mode != "caller":
         model.net.train(mode == "train")
+        for module in modules[len(list(model.net.modules())) :]:
+            module.training = mode == "train"
     if model.recipe.dropout == "off" and mode != "eval":
         for module in modules:
             if module.training and (isinstance(module, _DROPS) or type(module).__name__.endswith(_DROPPING)):
