@@ -79,7 +79,7 @@ class Model:
         self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(modules)}
         self._one_precision = own_code
         hidden = list(unregistered(modules)) if own_code else []
-        self.modules = [*self.net.modules(), *(module for _, module in hidden)]
+        self.modules = [module for _, module in (*modules, *hidden)]
         self._hooked = [m for m in self.modules if any(map(m.__dict__.get, GRADIENT_HOOKS))]
         self._slots, self._overrides = slots(modules, own_code)
         if hidden:
