@@ -124,4 +124,10 @@ def one_sample(inputs: Any) -> Iterator[Any]:
     if isinstance(inputs, list) and len(inputs) > 1:
         yield inputs[:1]
     length = next((leaf.shape[0] for leaf in leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), None)
-    yield each(lambda t: t[:1] if t.dim() and t.shape[0] == length else t, inputs)
+
+    def cut(tensor: Tensor) -> Tensor:
+        if not tensor.dim() or tensor.shape[0] != length or tensor.is_nested:
+            return tensor
+        return tensor[:1] if tensor.layout is torch.strided else tensor.to_dense()[:1].to_sparse()
+
+    yield each(cut, inputs)

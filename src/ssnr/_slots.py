@@ -293,7 +293,7 @@ def refuse(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> None:
     """Refuse what has no real weights to score.
 
     Raises:
-        ScoringError: quantised, sharded, complex, meta or lazy tensors; names the first.
+        ScoringError: quantised, sharded, sparse, complex, meta or lazy tensors; names the first.
     """
     for name, module in modules:
         where = type(module).__module__
@@ -314,6 +314,8 @@ def refuse(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> None:
             raise ScoringError(f"{slot.name!r} is sharded (DTensor): score the network before it is sharded")
         if tensor.is_meta:
             raise ScoringError(f"{slot.name!r} has no data on the meta device: initialise the network on a real one")
+        if tensor.layout is not torch.strided:
+            raise ScoringError(f"{slot.name!r} is sparse ({tensor.layout}): make it dense".replace("torch.", ""))
         if tensor.dim() < 2 or tensor.is_floating_point():
             continue
         dtype = str(tensor.dtype).removeprefix("torch.")

@@ -20,7 +20,7 @@ from ssnr._nests import moved, one_sample
 from ssnr._slots import has_lazy
 from ssnr.moments import from_tensors
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliencies import ones_like, synflow
+from ssnr.saliencies import WHOLE, ones_like, synflow_of
 from ssnr.saliencies.signals import followed, set_mode
 from ssnr.spaces.base import Counts
 
@@ -83,7 +83,7 @@ def _params(net: nn.Module) -> int:
 
 
 def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> tuple[int, int]:
-    signal = synflow(model, input_shape, inputs, whole=False)
+    signal = synflow_of(model, input_shape, inputs, whole=False)
     numel = counted(model.scored, model.masks)
     moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
     live = ~moments.dead & (not signal.dead)
@@ -93,11 +93,18 @@ def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -
 def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> int:
     if input_shape is not None or inputs is None:
         return _flops_of(model, ones_like(inputs, input_shape))
-    *candidates, last = one_sample(inputs)
-    for candidate in candidates:
-        with suppress(ScoringError):  # not a list of samples, but of inputs
+    first: ScoringError | None = None
+    for candidate in one_sample(inputs):
+        try:
             return _flops_of(model, candidate)
-    return _flops_of(model, last)
+        except ScoringError as error:  # perhaps not a list of samples, but of inputs
+            first = error
+    with suppress(ScoringError):
+        found = _flops_of(model, inputs)
+        model.notes[WHOLE.format("multiply-accumulates")] = None
+        return found
+    assert first is not None
+    raise first
 
 
 def _flops_of(model: Model, inputs: Any) -> int:

@@ -23,7 +23,7 @@ from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
 from ssnr.proxies import APPROXIMATED, PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow, weight_saliencies
+from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow_of, weight_saliencies
 from ssnr.saliencies.gradients import Refused, not_a_number, second_order_error
 from ssnr.saliencies.signals import followed, reaches
 from ssnr.store import Result
@@ -335,7 +335,7 @@ def _family(
     if family == "weights":
         return weight_saliencies(model, names)
     if family == "synflow":
-        return {"synflow": synflow(model, input_shape, None if batch is None else batch.inputs, whole=whole)}
+        return {"synflow": synflow_of(model, input_shape, None if batch is None else batch.inputs, whole=whole)}
     if family == "gradient":
         assert batch is not None  # `_check_data`
         return gradient_saliencies(model, batch, names, loss)
