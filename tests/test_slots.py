@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -126,6 +127,24 @@ def test_hooks_on_gradients_change_no_saliency(hook):
         assert ssnr.score(net, golden_batch(), names) == ssnr.score(golden(), golden_batch(), names)
     finally:
         handle.remove()
+
+
+def test_references_to_what_is_elsewhere_are_followed_nowhere():
+    class Child(nn.Module):
+        def __init__(self, parent: nn.Module, gone: nn.Module) -> None:
+            super().__init__()
+            self.layer = golden()[0]
+            self.parents = [weakref.proxy(parent), weakref.ref(parent), weakref.proxy(gone)]
+            self.__dict__["parent"] = weakref.proxy(parent)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x)
+            return out
+
+    net = golden()
+    net[0] = Child(net, nn.Linear(2, 2))
+    score = ssnr.score(net, golden_batch(), ["grasp"])["grasp"]
+    assert (score.value, score.notes) == (pytest.approx(GRASP), ())
 
 
 ELSEWHERE = nn.Linear(2, 2, bias=False)

@@ -28,7 +28,7 @@ from ssnr._nests import each, ignored, nudged
 from ssnr._nests import flatten as flatten
 from ssnr._precision import OnePrecision
 from ssnr._settings import seed_everything
-from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
+from ssnr._slots import ATOMS, Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
 from ssnr._state import has_own_code, same_bits
 from ssnr._state import preserved as preserved
 from ssnr.recipes import Recipe
@@ -284,11 +284,11 @@ def _aliases(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> Iterato
         if isinstance(value, Tensor):
             return id(value) in known or (value._base is not None and id(value._base) in known)
         items = value.values() if type(value) is dict else value if type(value) in (list, tuple) else ()
-        return any(holds(item) for item in items if isinstance(item, (Tensor, list, tuple, dict)))
+        return any(holds(item) for item in items if type(item) not in ATOMS)
 
     for _, module in modules:
         for key, value in module.__dict__.items():
-            if key in ("_parameters", "_buffers", "_modules"):
+            if key in ("_parameters", "_buffers", "_modules") or type(value) in ATOMS:
                 continue
             view = isinstance(value, Tensor) and value._base is not None and id(value._base) in known
             if view or (type(value) in (list, tuple, dict) and value and holds(value)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any, NamedTuple
 
@@ -102,12 +103,12 @@ def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn
             elif not inside and is_plain(value):
                 items, inside = list(value.__dict__.items()), True
             for key, item in items:
-                if type(item) not in _ATOMS:
+                if type(item) not in ATOMS:
                     yield from walk(_name(name, str(key)), item, depth - 1, inside)
 
     def look(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         for key, value in list(module.__dict__.items()):
-            if type(value) not in _ATOMS and key not in _TABLES:
+            if type(value) not in ATOMS and key not in _TABLES:
                 yield from walk(_name(prefix, key), value, _DEPTH, False)
 
     for prefix, module in modules:
@@ -115,7 +116,8 @@ def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn
             yield from look(prefix, module)
 
 
-_ATOMS = frozenset((bool, int, float, str, type(None), Tensor, nn.Parameter))
+# What holds no modules: a weak reference is to what is somewhere else, and a proxy of one answers for it.
+ATOMS = frozenset((bool, int, float, str, bytes, type(None), weakref.ref, *weakref.ProxyTypes))
 _TABLES = frozenset(vars(nn.Module()))  # what every module has
 _DEPTH = 5  # of lists in lists
 _LIBRARIES = frozenset(("torch", "numpy", *sys.stdlib_module_names)) - {"__main__"}

@@ -16,13 +16,12 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from ssnr._settings import kept_random_states, kept_settings
-from ssnr._slots import is_plain, unregistered
+from ssnr._slots import ATOMS, is_plain, unregistered
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
 _SEQUENCES = (list, deque)
 _OWN = ("torch.nn.modules.", "ssnr.")
 _KNOWN: dict[type, bool] = {}
-_ATOMS = frozenset((bool, int, float, str, type(None)))
 _DEPTH, _MANY = 4, 4096  # how deep to look, and into containers of how many entries
 
 
@@ -160,7 +159,7 @@ class _Held:
                 kind = type(value)
                 if kind in _CONTAINERS and not value:
                     self._empty.append(value)
-                elif kind not in _ATOMS:
+                elif kind not in ATOMS:
                     todo.append((value, 0, False))
         while todo:
             value, depth, inside = todo.pop()
@@ -168,7 +167,7 @@ class _Held:
                 seen.add(id(value))
                 deeper, within = self._look(value, inside)
                 if depth < _DEPTH:
-                    todo += [(item, depth + 1, within) for item in deeper if type(item) not in _ATOMS]
+                    todo += [(item, depth + 1, within) for item in deeper if type(item) not in ATOMS]
 
     def _look(self, value: Any, inside: bool) -> tuple[Iterable[Any], bool]:
         """Note one thing; what it holds, and whether that is inside of a plain object."""
