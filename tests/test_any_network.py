@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, UserDict
+import sys
+from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import DataLoader, TensorDataset
 
 import ssnr
 from networks import golden, golden_batch
@@ -204,6 +206,13 @@ class Object:
         self.logits, self.count = logits, 3
 
 
+class Slots:
+    __slots__ = ("logits",)
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
 class Gives(nn.Module):
     """The network solved by hand, its output packed by a function."""
 
@@ -223,6 +232,10 @@ OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
     "an object": Object,
     "a generator": lambda out: (part for part in (out,)),
     "detections": lambda out: [{"boxes": out, "labels": out.argmax(1)}],
+    "an object with slots": Slots,
+    "a set": lambda out: {out},
+    "a queue": lambda out: deque([out]),
+    "values of a dictionary": lambda out: {"out": out}.values(),
     "a sparse tensor": lambda out: out.to_sparse(),
     "a nest": lambda out: {"a": ({"b": [out]},)},
 }
@@ -360,11 +373,37 @@ def test_a_batch_of_one_sample_under_batch_norm_says_what_to_do():
         (({"a": X[:0]}, Y), r"the batch is empty: inputs have shape \(0, 2\)"),
         ((X, Y[:1]), "the batch has 2 inputs but 1 targets"),
         (torch.tensor(1.0), r"the batch is empty: inputs have shape \(\)"),
+        (DataLoader(TensorDataset(X, Y)), r"the batch is a DataLoader: give one of its batches, next\(iter\(…\)\)"),
+        (TensorDataset(X, Y), "the batch is a TensorDataset: give its first samples, stacked"),
     ],
 )
 def test_batches_that_cannot_be_used_are_refused_before_any_pass(batch, said):
     with pytest.raises(ssnr.UsageError, match=said):
         ssnr.score(golden(), batch, ["snip"])
+
+
+def test_labels_may_be_a_list_of_numbers():
+    assert ssnr.score(golden(), (X, Y.tolist()), ["snip"]) == ssnr.score(golden(), (X, Y), ["snip"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"input_shape": 3}, r"input_shape=3: expected whole numbers such as \(3, 32, 32\), without the batch"),
+        ({"input_shape": (-2,)}, r"input_shape=\(-2,\): expected whole numbers"),
+        ({"input_shape": (2.0,)}, r"input_shape=\(2.0,\): expected whole numbers"),
+        ({"seed": "a"}, "seed='a': expected a whole number of at most 63 bits"),
+        ({"seed": 2**64}, "seed=18446744073709551616: expected a whole number of at most 63 bits"),
+    ],
+)
+def test_shapes_and_seeds_are_whole_numbers(options, said):
+    with pytest.raises(ssnr.UsageError, match=said):
+        ssnr.score(golden(), golden_batch(), ["synflow"], **options)
+
+
+def test_a_forward_that_exits_is_a_failed_score():
+    score = ssnr.score(Gives(lambda out: sys.exit(3)), input_shape=(2,))["synflow/layerwise_ssnr"]
+    assert (score.status, score.reason) == ("failed", "the network (Gives) raised SystemExit on input (1, 2): 3")
 
 
 class Halved(torch.autograd.Function):

@@ -21,7 +21,7 @@ ORDER = [
     {"proxies"},
     {"spaces", "store", "stats", "curves"},
     {"_masks"},
-    {"_nests", "_state", "_slots", "_calling", "_precision"},
+    {"_nests", "_settings", "_state", "_slots", "_calling", "_precision"},
     {"_exponents", "_own_functions", "_probing", "_degrees", "_scaled_attention", "_approximated"},
     {"_model", "linearize", "_scaled"},
     {"data"},

@@ -104,6 +104,7 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["score", "nets.py:goldn"], 2, "unknown name in nets.py 'goldn': did you mean golden?"),
         (["score", "nets.py:number"], 2, "target 'nets.py:number': number is a int, expected a Module"),
         (["score", "nets.py:raises"], 1, "calling raises() raised OSError: no weights here"),
+        (["score", "nets.py:golden", "--seed", "9" * 20], 2, f"--seed {'9' * 20}: expected a whole number of at most"),
         (["score", "nowhere.py:f"], 2, "there is no file nowhere.py"),
         (["score", "nasbench201"], 2, "target 'nasbench201': expected SPACE:ARCH, pkg.mod:factory or file.py:factory"),
         (["score", "nasbench21:0"], 2, "unknown space or module 'nasbench21': did you mean nasbench201"),
@@ -145,6 +146,16 @@ def test_bad_input_gets_one_clear_line(nets, arguments, code, said):
     assert said in run.stderr
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_what_a_users_code_prints_is_no_part_of_the_document(nets):
+    (nets / "nets.py").write_text(
+        'print("imported")\n' + GOLDEN.replace("    net = nn", '    print("made")\n    net = nn')
+    )
+    run = ssnr("score", "nets.py:golden", "--input-shape", "2", "-p", "grasp", "--data", "noise", "--check", "--json",
+               cwd=nets)  # fmt: skip
+    assert json.loads(run.stdout)["targets"][0]["scores"]["grasp"]["notes"] == []
+    assert run.stderr.split("batch: ")[0].split() == ["imported", "made"]
 
 
 def test_a_forward_that_raises_is_a_failed_score_with_exit_1(nets):

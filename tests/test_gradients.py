@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import ssnr
-from networks import small, small_batch
+from networks import golden, golden_batch, small, small_batch
 from ssnr.saliencies import gradients
 
 
@@ -105,3 +107,42 @@ def test_a_channel_without_spread_is_differentiated_like_any_other():
     (expected,) = torch.autograd.grad(loss, leaf)
     found = ssnr.saliency(net, "plain", (inputs, targets))["0.weight"]
     assert torch.allclose(found, leaf.detach() * expected, rtol=1e-9, atol=1e-12)
+
+
+class Products(nn.Module):
+    """The network solved by hand, its layers applied by functions."""
+
+    def __init__(self, first: Callable[[nn.Linear, Tensor], Tensor], last: Callable[[nn.Linear, Tensor], Tensor]):
+        super().__init__()
+        self.a, self.b = golden()[0], golden()[2]
+        self.first, self.last = first, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.b, torch.relu(self.first(self.a, x)))
+
+
+def _called(layer: nn.Linear, x: Tensor) -> Tensor:
+    out: Tensor = layer(x)
+    return out
+
+
+def _product(layer: nn.Linear, x: Tensor) -> Tensor:
+    return x @ layer.weight.T
+
+
+def _by_sample(layer: nn.Linear, x: Tensor) -> Tensor:
+    out: Tensor = torch.func.vmap(layer)(x)
+    return out
+
+
+@pytest.mark.parametrize("hides", [_product, _by_sample])
+def test_fisher_names_the_layers_whose_outputs_it_cannot_see(hides):
+    whole = ssnr.score(golden(), golden_batch(), ["fisher"])["fisher"]
+    score = ssnr.score(Products(hides, _called), golden_batch(), ["snip", "fisher"])
+    assert score["snip"].notes == ()
+    assert score["fisher"].notes == ("fisher reads what convolution and linear layers put out: not seen are a.weight",)
+    assert [layer.total for layer in score["fisher"].layers if layer.name == "b.weight"] == [whole.layers[1].total]
+    none = ssnr.score(Products(hides, hides), golden_batch(), ["fisher"])["fisher"]
+    assert (none.status, none.reason) == (
+        "failed", "fisher reads what convolution and linear layers put out, which this network computes in other ways"
+    )  # fmt: skip

@@ -26,6 +26,9 @@ def bits(tensor: Tensor) -> object:
     return (tensor.dtype, tuple(tensor.shape), whole.view(torch.uint8).numpy().tobytes() if whole.numel() else b"")
 
 
+HELD: set[int] = set()  # modules that are being looked at
+
+
 def held(value: object) -> object:
     """A value as something to compare: tensors by object and bits, containers by what they hold."""
     if isinstance(value, Tensor):
@@ -39,12 +42,22 @@ def held(value: object) -> object:
         return value.get_state().numpy().tobytes()
     if isinstance(value, np.random.Generator):
         return repr(value.bit_generator.state)
+    if isinstance(value, np.ndarray):
+        return (id(value), value.tolist())
+    if isinstance(value, Holder):
+        return (id(value), held(value.__dict__))
+    if isinstance(value, nn.Module) and id(value) not in HELD:
+        HELD.add(id(value))
+        found = (id(value), held(value.__dict__))
+        HELD.discard(id(value))
+        return found
     return id(value) if callable(value) or isinstance(value, nn.Module) else repr(value)
 
 
 def everything(net: nn.Module) -> list[object]:
     modules = list(net.modules())
     found: list[object] = [(id(m), type(m), [(k, held(v)) for k, v in m.__dict__.items()]) for m in modules]
+    found += [getattr(m, "slot", None) for m in modules]
     numpy = np.random.get_state(legacy=False)
     return [
         *found,
@@ -58,6 +71,8 @@ def everything(net: nn.Module) -> list[object]:
 
 class Around(nn.Module):
     """The network solved by hand, with something done before it."""
+
+    __slots__ = ("slot",)
 
     def __init__(self, does: Callable[[Around, Tensor], Tensor | None], prepare: Callable[[Around], None]) -> None:
         super().__init__()
@@ -146,6 +161,39 @@ def _prepare_plain(net: Around) -> None:
     net.table, net.listed = torch.zeros(2), [torch.zeros(2)]
 
 
+class Holder:
+    """A plain object of the user's own."""
+
+    def __init__(self, part: object) -> None:
+        self.part, self.calls = part, 0
+
+
+def _deep(net: Around, x: Tensor) -> Tensor:
+    net.state["a"]["steps"].append(1)
+    net.state["a"]["pair"][0].add_(1)
+    net.holder.calls += 1
+    net.holder.part[0] += 1
+    net.array += 1
+    net.slot += 1
+    return x + torch.rand(2, generator=net.generators[0]) + net.generators[1].random()
+
+
+def _prepare_deep(net: Around) -> None:
+    net.slot = 0
+    net.state = {"a": {"steps": [0], "pair": (torch.zeros(2), None)}}
+    net.holder, net.array = Holder([0]), np.zeros(2)
+    net.generators = [torch.Generator().manual_seed(3), np.random.default_rng(3)]
+
+
+def _hidden(net: Around, x: Tensor) -> Tensor:
+    out: Tensor = net.holder.part[0](net.lists[0][0](x))
+    return out
+
+
+def _prepare_hidden(net: Around) -> None:
+    net.lists, net.holder = [[nn.BatchNorm1d(2)]], Holder([nn.BatchNorm1d(2).eval()])
+
+
 DOES = {
     "buffer replaced": (_replace, buffer),
     "buffer changed in place": (_in_place, buffer),
@@ -158,6 +206,8 @@ DOES = {
     "global settings": (_globals, nothing),
     "hooks added": (_hooks, nothing),
     "plain tensors changed": (_plain, _prepare_plain),
+    "nests, objects, arrays, slots, generators in lists": (_deep, _prepare_deep),
+    "modules that are not registered": (_hidden, _prepare_hidden),
 }
 
 
@@ -178,6 +228,31 @@ def test_whatever_a_forward_does_to_its_network_is_undone(what, raises):
     assert everything(net) == before
     assert {scores[name].status for name in ("magnitude", "params")} == {"ok"}
     assert {scores[name].status for name in ("snip", "flops")} == {"failed" if raises else "ok"}
+
+
+SETTINGS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    "threads": (torch.get_num_threads, lambda: torch.set_num_threads(torch.get_num_threads() + 1)),
+    "determinism": (torch.are_deterministic_algorithms_enabled, lambda: torch.use_deterministic_algorithms(True)),
+    "anomalies": (torch.is_anomaly_enabled, lambda: torch.autograd.set_detect_anomaly(True, check_nan=False)),
+    "precision": (torch.get_float32_matmul_precision, lambda: torch.set_float32_matmul_precision("medium")),
+    "device": (lambda: torch.empty(0).device.type, lambda: torch.set_default_device("cpu")),
+    "attention": (torch.backends.cuda.flash_sdp_enabled, lambda: torch.backends.cuda.enable_flash_sdp(False)),
+    "fast path": (torch.backends.mha.get_fastpath_enabled, lambda: torch.backends.mha.set_fastpath_enabled(False)),
+    "cuDNN": (lambda: torch.backends.cudnn.benchmark, lambda: setattr(torch.backends.cudnn, "benchmark", True)),
+    "gradients": (torch.is_grad_enabled, lambda: torch.set_grad_enabled(False)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("what", SETTINGS)
+def test_what_a_forward_sets_for_the_whole_process_is_put_back(what):
+    read, write = SETTINGS[what]
+    before, alone = read(), ssnr.score(golden(), golden_batch(), ["snip", "grasp"])
+    net = Around(lambda net, x: None, nothing)
+    net.register_forward_hook(lambda *_: write() and None)
+    scores = ssnr.score(net, golden_batch(), ["snip", "grasp", "synflow"])
+    assert read() == before
+    assert [scores[name].value for name in alone] == [s.value for s in alone.values()]
 
 
 def test_a_deleted_buffer_fails_where_the_forward_needs_it_a_second_time_and_is_back():

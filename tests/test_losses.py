@@ -40,6 +40,20 @@ def test_class_labels_cross_entropy():
     assert default(out, labels.to(torch.uint8)) == expected(F.cross_entropy(out, labels))
 
 
+def test_one_sample_without_a_batch():
+    out = normal(5)
+    assert default(out, torch.tensor(3)) == expected(F.cross_entropy(out[None], torch.tensor([3])))
+
+
+def test_a_loss_of_ones_own_is_computed_in_the_passes_precision():
+    net, batch = nn.Linear(2, 2), (torch.eye(2), torch.tensor([0, 1]))
+    weight = torch.tensor([1.0, 2.0])
+    for loss in (nn.CrossEntropyLoss(weight), lambda out, y: F.cross_entropy(out.half(), y, weight.half())):
+        found = ssnr.saliency(net, "plain", batch, loss=loss)
+        wanted = ssnr.saliency(net, "plain", batch, loss=lambda out, y: F.cross_entropy(out, y, weight.double()))
+        assert torch.equal(found["weight"], wanted["weight"])
+
+
 def test_a_label_at_every_place_cross_entropy_over_places():
     out, labels = normal(2, 5, 3, 4), integers(5, 2, 3, 4)
     assert default(out, labels) == expected(F.cross_entropy(out, labels))
@@ -106,6 +120,7 @@ def test_without_targets_the_loss_that_the_network_computes(output, value):
     [
         (normal(3, 4), None, r"this proxy needs labels: batch=\(inputs, targets\), or loss="),
         ((normal(3, 4), torch.tensor(2.0)), None, "this proxy needs labels"),
+        (normal(3, 4), normal(3, 4) * 1j, r"complex targets \(complex128\) need loss=lambda output, targets: …"),
         (normal(3, 4), {"labels": 1}, "targets of type dict need loss=lambda output, targets: …"),
         (normal(3, 4), integers(4, 2), r"2 labels for outputs of shape \(3, 4\); pass loss= instead"),
         (normal(3, 4), torch.tensor([0, 1, 4]), "label 4 for a network with 4 outputs"),
@@ -125,6 +140,10 @@ def test_targets_that_do_not_fit_say_what_would(output, targets, said):
 @pytest.mark.parametrize(
     ("loss", "reason"),
     [
+        (
+            lambda out, y: out.detach().sum(),
+            "the loss is detached from the network's output: nothing to differentiate",
+        ),
         (lambda out, y: 1 / 0, "the loss raised ZeroDivisionError: division by zero"),
         (lambda out, y: out.sum() * float("nan"), "the loss is nan"),
         (lambda out, y: out.exp().mul(1e300).mul(1e300).sum(), "the loss is inf"),

@@ -189,15 +189,15 @@ def test_modules_in_a_plain_list_are_run_and_named_and_not_scored():
         def __init__(self) -> None:
             super().__init__()
             body = golden()
-            self.hidden, self.head = [body[0]], body[2]
+            self.hidden, self.head = [{"first": (body[0],)}], body[2]
 
         def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.head(torch.relu(self.hidden[0](x)))
+            out: Tensor = self.head(torch.relu(self.hidden[0]["first"][0](x)))
             return out
 
     score = ssnr.score(Listed(), input_shape=(2,), proxies=["synflow"])["synflow"]
     assert (score.value, [layer.name for layer in score.layers]) == (15, ["head.weight"])
-    assert score.notes == ("modules in a plain list or dict are not scored: hidden.0",)
+    assert score.notes == ("modules in a plain list, dict or object are not scored: hidden.0.first.0",)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def test_the_default_recipe_is_the_field_by_field_default():
         ("seed(dtyp=float32)", "unknown recipe option 'dtyp': did you mean dtype"),
         ("seed(dtype=half)", "recipe option dtype='half': expected float64 or float32"),
         ("seed(temperature=0)", "recipe option temperature=0: expected more than 0"),
+        ("seed(temperature=inf)", "recipe option temperature=inf: expected more than 0"),
         ("seed(temperature=hot)", "recipe option temperature='hot': expected a number"),
         ("seed(ddof=2)", "recipe option ddof=2: expected 0 or 1"),
     ],

@@ -381,6 +381,39 @@ def test_a_difference_of_gradients_finds_a_backward_with_a_wrong_second_derivati
     assert (error > 1e-2) if detached else (error < 1e-8)
 
 
+def test_the_check_of_a_score_notes_a_wrong_second_derivative():
+    for detached in (True, False):
+        net = nn.Sequential(golden()[0], Cubes(detached), golden()[2])
+        scores = ssnr.score(net, golden_batch(), ["snip", "grasp"], check=True)
+        assert scores["snip"].notes == ()
+        assert [note.split(" of its size")[0][:27] for note in scores["grasp"].notes] == (
+            ["second derivatives: Hg is 0"] if detached else []
+        )
+
+
+@pytest.mark.parametrize(
+    ("part", "operation", "first"),
+    [
+        (lambda z: (z * z).sqrt(), "mul", "failed"),
+        (lambda z: z.abs() ** 1.5, "pow", "ok"),
+        (lambda z: F.cosine_similarity(z[:, :1], z[:, :1], -1)[:, None] + z, "div", "ok"),
+    ],
+)
+def test_a_derivative_that_is_not_a_number_names_the_operation(part, operation, first):
+    class Kink(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            out: Tensor = part(z)
+            return out
+
+    net = nn.Sequential(golden()[0], Kink(), golden()[2])
+    with torch.no_grad():
+        net[0].weight[0] = 0
+    scores = ssnr.score(net, golden_batch(), ["plain", "grasp"])
+    said = f"NaN first comes out of the derivative of {operation} (a root or norm at zero?)"
+    assert scores["plain"].status == first
+    assert scores["grasp"].reason == f"layer '0.weight': its saliency is not finite (NaN): {said}"
+
+
 def test_a_hook_on_gradients_is_left_out_and_left_on():
     def net() -> nn.Sequential:
         torch.manual_seed(0)

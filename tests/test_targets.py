@@ -237,3 +237,21 @@ def test_labels_are_only_drawn_for_outputs_with_classes():
     assert batch_for(target, 4, labels=True).targets.shape == (4,)
     target = Target("own", nn.Conv2d(1, 2, 1), None, None, "given", lambda size, seed: torch.ones(size, 1, 3, 3))
     assert batch_for(target, 4, labels=True).targets is None
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        ("def make(): raise SystemExit(4)", ssnr.ScoringError, r"calling make\(\) raised SystemExit: 4$"),
+        ("import sys\nsys.exit(2)", ssnr.ScoringError, "importing .*made.py raised SystemExit: 2$"),
+        (
+            "from torch import nn\nmake = nn.Linear(2, 2)\nmake.input_shape = 2",
+            ssnr.UsageError,
+            r"its input_shape is 2, expected whole numbers such as \(3, 32, 32\)$",
+        ),
+    ],
+)
+def test_code_that_exits_or_says_a_wrong_shape_is_refused_in_one_line(tmp_path, code, error, said):
+    (tmp_path / "made.py").write_text(code)
+    with pytest.raises(error, match=said):
+        resolve(f"{tmp_path / 'made.py'}:make")

@@ -107,6 +107,26 @@ def test_what_is_not_covered_is_left_to_pytorch(function, args):
     assert not kind(out).startswith(("_", "Mul"))
 
 
+IMAGES, KERNEL = drawn(2, 2, 5, 5), drawn(2, 2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (F.conv2d, {"input": IMAGES, "weight": KERNEL, "stride": 2, "padding": 1}),
+        (F.conv_transpose2d, {"input": IMAGES, "weight": KERNEL, "output_padding": 1, "stride": 2}),
+        (F.batch_norm, {"input": IMAGES, "running_mean": None, "running_var": None, "training": True, "eps": 1e-3}),
+        (F.relu, {"input": IMAGES}),
+        (F.avg_pool2d, {"input": IMAGES, "kernel_size": 3, "stride": 1, "padding": 1}),
+        (F.hardsigmoid, {"input": IMAGES}),
+        (torch.cdist, {"x1": IMAGES, "x2": IMAGES + 1, "p": 1.0}),
+        (F.embedding_bag, {"input": torch.tensor([[0, 1]]), "weight": drawn(3, 2), "mode": "sum"}),
+    ],
+)
+def test_arguments_may_be_given_by_name(function, arguments):
+    assert torch.allclose(answered(function, **arguments), function(**arguments), rtol=1e-13, atol=1e-15)
+
+
 def test_one_value_a_channel_is_refused_as_by_pytorch():
     with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
         answered(F.batch_norm, drawn(1, 3), None, None, training=True)

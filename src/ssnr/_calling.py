@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -62,10 +63,14 @@ class _Takes(NamedTuple):
 
 
 def _takes(net: nn.Module) -> _Takes:
+    known = "forward" in net.__dict__
     try:
         parameters = list(inspect.signature(net.forward).parameters.values())
     except (TypeError, ValueError, AttributeError):
         return _Takes(set(), set(), float("inf"), False)
+    finally:
+        if not known:  # TorchScript keeps what it was asked for
+            net.__dict__.pop("forward", None)
     kinds = [p.kind for p in parameters]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return _Takes(
@@ -108,6 +113,29 @@ def _no_generator(*_: Any, **__: Any) -> Iterator[None]:
     yield
 
 
+GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+
+
+@contextmanager
+def without_gradient_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Leave out the hooks that users put on gradients, of a module or of all modules.
+
+    Modules wrap their outputs for them, which then refuse in-place activations, and what they record or change is no
+    part of the network's function.
+    """
+    everywhere = vars(torch.nn.modules.module)
+    tables = [(module.__dict__, name) for module in modules for name in GRADIENT_HOOKS]
+    tables += [(everywhere, f"_global{name}") for name in GRADIENT_HOOKS]
+    own = [(table, name, table[name]) for table, name in tables if table.get(name)]
+    for table, name, _ in own:
+        table[name] = OrderedDict()
+    try:
+        yield
+    finally:
+        for table, name, hooks in own:
+            table[name] = hooks
+
+
 @contextmanager
 def dense_gradients(embeddings: Iterable[nn.Embedding | nn.EmbeddingBag]) -> Iterator[None]:
     """Embeddings with `sparse=True` give dense gradients in here: a saliency has a value for every weight."""
@@ -121,7 +149,7 @@ def dense_gradients(embeddings: Iterable[nn.Embedding | nn.EmbeddingBag]) -> Ite
             module.sparse = True
 
 
-def explain(net: nn.Module, run: Callable[[], Any], error: Exception) -> str:
+def explain(net: nn.Module, run: Callable[[], Any], error: BaseException) -> str:
     """Run a failing pass again with hooks, to name the layer it failed in."""
     stack: list[tuple[str, nn.Module, Any]] = []
     handles = []
@@ -131,7 +159,7 @@ def explain(net: nn.Module, run: Callable[[], Any], error: Exception) -> str:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(partial(_pop, stack))]
     try:
         run()
-    except Exception as again:
+    except (Exception, SystemExit) as again:
         error = again
     finally:
         for handle in handles:
@@ -189,6 +217,22 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
         for handle in handles:
             handle.remove()
     return found[0] if found else None
+
+
+def strangers(output: Any, weights: Mapping[str, Tensor]) -> str | None:
+    """The shapes of parameters behind an output that are none of the weights it was called with; None without any."""
+    own = {id(weight) for weight in weights.values()}
+    todo, seen, found = [tensor.grad_fn for tensor in flatten(output)], set(), []
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
+            found.append(str(tuple(leaf.shape)))
+        todo += [before for before, _ in node.next_functions]
+    return ", ".join(sorted(found)) or None
 
 
 def outputs_of(output: Any) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,11 @@ def score(
 
     where = device_of(device)
     documents, rows, failures = [], [], []
+    if not -(2**63) <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: expected a whole number of at most 63 bits")
     for text in targets:
-        target = resolve(text, seed=seed, variant=chosen.variant)
+        with redirect_stdout(sys.stderr):  # what a user's own code prints is no part of the answer
+            target = resolve(text, seed=seed, variant=chosen.variant)
         one = shape or target.input_shape
         if one is None and target.inputs is None:
             raise UsageError(f"{text}: name the shape of one input, such as --input-shape 3,32,32")
@@ -56,9 +60,10 @@ def score(
             classes = target.classes or outputs_for_labels(target.net, one)
             batch = batches.load(data, one, classes, size=batch_size, seed=seed)
             terminal.note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
-        scores = score_network(
-            target.net.to(where), batch, parsed, input_shape=one, recipe=chosen, seed=seed, check=check
-        )
+        with redirect_stdout(sys.stderr):
+            scores = score_network(
+                target.net.to(where), batch, parsed, input_shape=one, recipe=chosen, seed=seed, check=check
+            )
         for note in dict.fromkeys(note for s in scores.values() for note in s.notes):
             terminal.note(f"{text}: {note}")
         parameters = sum(p.numel() for p in target.net.parameters())

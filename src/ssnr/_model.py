@@ -10,15 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from ssnr import _masks
+from ssnr._calling import (
+    GRADIENT_HOOKS,
+    as_written,
+    call,
+    dense_gradients,
+    explain,
+    first_not_finite,
+    kept_checkpoints,
+    strangers,
+    without_gradient_hooks,
+)
 from ssnr._calling import Forward as Forward
-from ssnr._calling import as_written, call, dense_gradients, explain, first_not_finite, kept_checkpoints
 from ssnr._calling import outputs_of as outputs_of
 from ssnr._errors import ScoringError, UsageError
 from ssnr._nests import each, ignored, nudged
 from ssnr._nests import flatten as flatten
 from ssnr._precision import OnePrecision
-from ssnr._slots import Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
-from ssnr._state import has_own_code, same_bits, seed_everything
+from ssnr._settings import seed_everything
+from ssnr._slots import ATOMS, Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
+from ssnr._state import has_own_code, same_bits
 from ssnr._state import preserved as preserved
 from ssnr.recipes import Recipe
 
@@ -36,6 +47,7 @@ class Model:
     Attributes:
         net: the user's module, out of any wrapper.
         recipe: the choices that change numbers.
+        modules: all of them, also those that it keeps in lists, dictionaries and objects.
         scripted: whether any of it is TorchScript, which runs as it is.
         scored: the weights that count as layers, by the names of `named_parameters()`; a weight that is computed from
             parameters (`weight_norm`, a parametrisation) by its own name and with its present value.
@@ -67,11 +79,12 @@ class Model:
         self.masks = {entry.name: entry.mask != 0 for entry in _masks.masked_in(modules)}
         self._one_precision = own_code
         hidden = list(unregistered(modules)) if own_code else []
+        self.modules = [module for _, module in (*modules, *hidden)]
+        self._hooked = [m for m in self.modules if any(map(m.__dict__.get, GRADIENT_HOOKS))]
         self._slots, self._overrides = slots(modules, own_code)
         if hidden:
-            self.notes[f"modules in a plain list or dict are not scored: {', '.join(name for name, _ in hidden)}"] = (
-                None
-            )
+            listed = ", ".join(name for name, _ in hidden)
+            self.notes[f"modules in a plain list, dict or object are not scored: {listed}"] = None
             more, overrides = slots(hidden, own_code)
             self._slots += [slot._replace(scorable=False) for slot in more]
             self._overrides += overrides
@@ -107,7 +120,11 @@ class Model:
                 value = tensor.detach().to(dtype, copy=True) if floating else tensor.detach().clone()
                 if slot.name in self.masks:
                     value = _masks.surviving(slot.name, value, self.masks)
-                copies[slot.identity] = (slot.name, change(value) if floating and change else value)
+                value = change(value) if floating and change else value
+                if self._one_precision and isinstance(tensor, nn.Parameter):
+                    value.__dict__.update(tensor.__dict__)  # what users write on them
+                    value._is_param = True  # for `isinstance(…, nn.Parameter)`: a forward may ask, or tie weights
+                copies[slot.identity] = (slot.name, value)
         return dict(copies.values())
 
     def call(self, weights: Mapping[str, Tensor], inputs: Any) -> Any:
@@ -116,16 +133,19 @@ class Model:
         Raises:
             ScoringError: the forward pass raised; names the innermost layer and the shapes.
         """
-        with self.swapped(weights):
+        with self.swapped(weights), torch.set_grad_enabled(torch.is_grad_enabled()):  # which a forward may switch
             try:
                 output = self._run(inputs)
                 # A generator has not run yet, and the weights are in place only here.
                 output = tuple(output) if isinstance(output, Iterator) else output
             except ScoringError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
         if not isinstance(output, Tensor) and (note := ignored(output)):
+            self.notes[note] = None
+        if self._one_precision and torch.is_grad_enabled() and (shapes := strangers(output, weights)):
+            note = f"parameters from outside of the network, or made in its forward, are not scored: {shapes}"
             self.notes[note] = None
         return output
 
@@ -142,16 +162,20 @@ class Model:
         """Whether two forward passes with one seed give the same bits."""
         return self._same(inputs, inputs, seed)
 
+    def feels(self, inputs: Any) -> bool:
+        """Whether the output changes with the weights, whatever autograd knows of it."""
+        return not self._same(inputs, inputs, 0, self.weights(torch.float64, nudged))
+
     def reads(self, inputs: Any) -> bool:
         """Whether the output changes with the floating-point inputs, whatever autograd knows of it."""
         return not self._same(inputs, nudged(inputs), 0)
 
-    def _same(self, one: Any, other: Any, seed: int) -> bool:
+    def _same(self, one: Any, other: Any, seed: int, changed: Mapping[str, Tensor] | None = None) -> bool:
         found = []
-        for inputs in (one, other):
+        for inputs, weights in ((one, None), (other, changed)):
             seed_everything(seed)
             with torch.enable_grad():  # a network may need gradients to compute what it puts out
-                found.append(flatten(self.call(self.weights(torch.float64), self._here(inputs))))
+                found.append(flatten(self.call(weights or self.weights(torch.float64), self._here(inputs))))
         return len(found[0]) == len(found[1]) and all(map(same_bits, *found))
 
     def _here(self, inputs: Any) -> Any:
@@ -184,16 +208,17 @@ class Model:
             stack.enter_context(as_written())
             stack.enter_context(kept_checkpoints())
             stack.enter_context(dense_gradients(self._embeddings))
+            stack.enter_context(without_gradient_hooks(self._hooked))
             if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             if self.masks:
                 stack.enter_context(_masks.unhooked(self.net))
+            stack.enter_context(self._in_place(weights))
             if self._one_precision:
                 floating = (w.dtype for w in weights.values() if w.is_floating_point())
                 dtype = next(floating, torch.get_default_dtype())
                 stack.enter_context(OnePrecision(dtype, dropout=self.recipe.dropout == "on"))
                 stack.enter_context(_default_dtype(dtype))
-            stack.enter_context(self._in_place(weights))
             yield
 
     @contextmanager
@@ -259,11 +284,11 @@ def _aliases(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> Iterato
         if isinstance(value, Tensor):
             return id(value) in known or (value._base is not None and id(value._base) in known)
         items = value.values() if type(value) is dict else value if type(value) in (list, tuple) else ()
-        return any(holds(item) for item in items if isinstance(item, (Tensor, list, tuple, dict)))
+        return any(holds(item) for item in items if type(item) not in ATOMS)
 
     for _, module in modules:
         for key, value in module.__dict__.items():
-            if key in ("_parameters", "_buffers", "_modules"):
+            if key in ("_parameters", "_buffers", "_modules") or type(value) in ATOMS:
                 continue
             view = isinstance(value, Tensor) and value._base is not None and id(value._base) in known
             if view or (type(value) in (list, tuple, dict) and value and holds(value)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+_SEQUENCES = (tuple, list, deque, set, frozenset, ValuesView)
+
 
 def leaves(value: Any) -> Iterator[Any]:
     """What a nest holds, in order."""
     if isinstance(value, Mapping):
         items: Any = value.values()
-    elif isinstance(value, (tuple, list)):
+    elif isinstance(value, _SEQUENCES):
         items = value
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         items = [getattr(value, field.name) for field in dataclasses.fields(value)]
@@ -30,9 +33,10 @@ def leaves(value: Any) -> Iterator[Any]:
 
 def flatten(output: Any) -> list[Tensor]:
     """Every floating tensor in a nest, or on an object that is the whole output."""
-    nest = isinstance(output, (Tensor, Mapping, tuple, list)) or dataclasses.is_dataclass(output)
+    nest = isinstance(output, (Tensor, Mapping, *_SEQUENCES)) or dataclasses.is_dataclass(output)
     if not nest and not isinstance(output, (str, type, nn.Module)):
-        output = list(getattr(output, "__dict__", {}).values())
+        slots = [name for kind in type(output).__mro__ for name in getattr(kind, "__slots__", ())]
+        output = [*getattr(output, "__dict__", {}).values(), *(getattr(output, name, None) for name in slots)]
     return [leaf for leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
@@ -120,4 +124,10 @@ def one_sample(inputs: Any) -> Iterator[Any]:
     if isinstance(inputs, list) and len(inputs) > 1:
         yield inputs[:1]
     length = next((leaf.shape[0] for leaf in leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), None)
-    yield each(lambda t: t[:1] if t.dim() and t.shape[0] == length else t, inputs)
+
+    def cut(tensor: Tensor) -> Tensor:
+        if not tensor.dim() or tensor.shape[0] != length or tensor.is_nested:
+            return tensor
+        return tensor[:1] if tensor.layout is torch.strided else tensor.to_dense()[:1].to_sparse()
+
+    yield each(cut, inputs)

@@ -31,6 +31,8 @@ class OnePrecision(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if name in ("__set__", "requires_grad_") and not args[0].is_leaf and _asks_for_gradients(func, args):
             return args[0]  # it has them; torch would only take the request from a leaf
+        if name in ("__set__", "requires_grad_") and _freezes(func, args):
+            return args[0]  # a frozen weight is scored like any other
         if name in _CASTS and len(args) == 1 and func in _TENSOR_CASTS:
             return args[0].to(self.dtype)
         if name == "type" and len(args) == 2 and str(args[1]).endswith(_FLOATING):
@@ -64,6 +66,11 @@ def _asks_for_gradients(func: Any, args: Any) -> bool:
     if func is Tensor.requires_grad_:
         return len(args) == 1 or bool(args[1])
     return getattr(func, "__self__", None) is Tensor.requires_grad and bool(args[1])
+
+
+def _freezes(func: Any, args: Any) -> bool:
+    known = func is Tensor.requires_grad_ or getattr(func, "__self__", None) is Tensor.requires_grad
+    return known and args[0].requires_grad and not _asks_for_gradients(func, args)
 
 
 _TENSOR_CASTS = frozenset((Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+import sys
+import weakref
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
@@ -80,24 +82,57 @@ def named_modules(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def unregistered(modules: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module]]:
-    """Modules in plain lists, tuples and dictionaries, which `named_parameters()` does not know of."""
+    """Modules in plain lists, tuples, dictionaries and objects, which `named_parameters()` does not know of."""
     known = {id(module) for _, module in modules}
+
+    def walk(name: str, value: Any, depth: int, inside: bool) -> Iterator[tuple[str, nn.Module]]:
+        if isinstance(value, nn.Module):
+            for inner, module in named_modules(value):
+                if id(module) not in known:
+                    known.add(id(module))
+                    yield _name(name, inner) if inner else name, module
+                    yield from look(_name(name, inner) if inner else name, module)
+        elif depth and id(value) not in known:
+            known.add(id(value))
+            kind: type = type(value)
+            items: Iterable[tuple[Any, Any]] = ()
+            if kind in (list, tuple):
+                items = enumerate(value)
+            elif kind is dict:
+                items = list(value.items())
+            elif not inside and is_plain(value):
+                items, inside = list(value.__dict__.items()), True
+            for key, item in items:
+                if type(item) not in ATOMS:
+                    yield from walk(_name(name, str(key)), item, depth - 1, inside)
+
+    def look(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        for key, value in list(module.__dict__.items()):
+            if type(value) not in ATOMS and key not in _TABLES:
+                yield from walk(_name(prefix, key), value, _DEPTH, False)
+
     for prefix, module in modules:
-        for key, value in module.__dict__.items():
-            if key == "_modules" or type(value) not in (list, tuple, dict) or not value:
-                continue
-            items = value.items() if type(value) is dict else enumerate(value)
-            for index, item in items:
-                if isinstance(item, nn.Module) and id(item) not in known:
-                    for name, inside in named_modules(item):
-                        if id(inside) not in known:
-                            known.add(id(inside))
-                            yield (
-                                _name(_name(prefix, f"{key}.{index}"), name)
-                                if name
-                                else _name(prefix, f"{key}.{index}"),
-                                inside,
-                            )
+        if not isinstance(module, torch.jit.ScriptModule):
+            yield from look(prefix, module)
+
+
+# What holds no modules: a weak reference is to what is somewhere else, and a proxy of one answers for it.
+ATOMS = frozenset((bool, int, float, str, bytes, type(None), weakref.ref, *weakref.ProxyTypes))
+_TABLES = frozenset(vars(nn.Module()))  # what every module has
+_DEPTH = 5  # of lists in lists
+_LIBRARIES = frozenset(("torch", "numpy", *sys.stdlib_module_names)) - {"__main__"}
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is an object of a class of the user's own: no library's, no class, no module."""
+    known = _PLAIN.get(kind := type(value))
+    if known is None:
+        ours = kind.__module__.split(".")[0] not in _LIBRARIES and not issubclass(kind, (type, Tensor, nn.Module))
+        known = _PLAIN[kind] = ours and type(getattr(value, "__dict__", None)) is dict
+    return known
+
+
+_PLAIN: dict[type, bool] = {}
 
 
 def has_lazy(net: nn.Module) -> bool:
@@ -123,12 +158,14 @@ def slots(modules: list[tuple[str, nn.Module]], own_code: bool) -> tuple[list[Sl
     found: list[Slot] = []
     overrides: list[Override] = []
     parts: set[int] = set()
+    inside = {id(part) for _, module in modules for part in _parametrisations(module)}
     for prefix, module in modules:
         derived, tables, muted = _derived(module)
         overrides += muted
         for key, (tensor, sources) in derived.items():
             parts |= {id(source) for source in sources}
-            found.append(Slot(_name(prefix, key), tables[key], key, tensor, True, id(tensor)))
+            scorable = bool(sources) and id(module) not in inside
+            found.append(Slot(_name(prefix, key), tables[key], key, tensor, scorable, id(tensor)))
         pruned = {entry.key: entry for entry in masked_in([(prefix, module)])}
         for key, entry in pruned.items():
             own = module.__dict__
@@ -156,6 +193,11 @@ def _name(prefix: str, key: str) -> str:
     return f"{prefix}.{key}" if prefix else key
 
 
+def _parametrisations(module: nn.Module) -> Iterable[nn.Module]:
+    """The modules that compute a module's weights."""
+    return module.parametrizations.modules() if parametrize.is_parametrized(module) else ()  # type: ignore[union-attr]
+
+
 Derived = dict[str, tuple[Tensor, list[Tensor]]]
 
 
@@ -167,13 +209,15 @@ def _derived(module: nn.Module) -> tuple[Derived, dict[str, MutableMapping[str, 
     if parametrize.is_parametrized(module):
         given = _Given()
         for key, parametrization in module.parametrizations.items():  # type: ignore[union-attr,operator]
-            found[key] = (_evaluated(module, key), list(parametrization.parameters()))
+            # A buffer is none of the network's parameters, whatever computes it.
+            sources = list(parametrization.parameters()) if parametrization._parameters else []
+            found[key] = (_evaluated(module, key), sources)
             tables[key] = given.values
         muted.append(Override(module.__dict__, "parametrizations", given))
     computing = {k: h for k, h in module._forward_pre_hooks.items() if isinstance(h, (WeightNorm, SpectralNorm))}
     for hook in computing.values():
         key = hook.name
-        sources = [module._parameters.get(key + end) for end in ("_g", "_v", "_orig")]
+        sources = [module._parameters.get(key + end) for end in ("_g", "_v", "_orig", "_v_orig")]
         with torch.no_grad():
             arguments = {"do_power_iteration": False} if isinstance(hook, SpectralNorm) else {}
             found[key] = (hook.compute_weight(module, **arguments), [s for s in sources if s is not None])
@@ -251,7 +295,7 @@ def refuse(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> None:
     """Refuse what has no real weights to score.
 
     Raises:
-        ScoringError: quantised, sharded, complex, meta or lazy tensors; names the first.
+        ScoringError: quantised, sharded, sparse, complex, meta or lazy tensors; names the first.
     """
     for name, module in modules:
         where = type(module).__module__
@@ -272,6 +316,8 @@ def refuse(modules: list[tuple[str, nn.Module]], found: list[Slot]) -> None:
             raise ScoringError(f"{slot.name!r} is sharded (DTensor): score the network before it is sharded")
         if tensor.is_meta:
             raise ScoringError(f"{slot.name!r} has no data on the meta device: initialise the network on a real one")
+        if tensor.layout is not torch.strided:
+            raise ScoringError(f"{slot.name!r} is sparse ({tensor.layout}): make it dense".replace("torch.", ""))
         if tensor.dim() < 2 or tensor.is_floating_point():
             continue
         dtype = str(tensor.dtype).removeprefix("torch.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from types import MemberDescriptorType
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,24 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
+from ssnr._settings import kept_random_states, kept_settings
+from ssnr._slots import ATOMS, is_plain, unregistered
+
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
 _SEQUENCES = (list, deque)
 _OWN = ("torch.nn.modules.", "ssnr.")
 _KNOWN: dict[type, bool] = {}
-_ATOMS = frozenset((bool, int, float, str, tuple, type(None)))
+_DEPTH, _MANY = 4, 4096  # how deep to look, and into containers of how many entries
 
 
 @contextmanager
 def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
-    """Leave `net` bit-identical: parameters, buffers, gradients, modes, hooks, attributes, and every random state.
+    """Leave `net` bit-identical: parameters, buffers, gradients, modes, hooks, attributes; random states and settings.
 
     Each module's attributes are put back as they were bound, and lists and dictionaries among them with what they
     held. Tensors are the same objects with the same bits, lazy ones lazy again. Random states are those of torch
-    (CPU and CUDA), numpy, Python, and of generators that modules own. Also when the body raises.
+    (CPU and CUDA), numpy, Python, and of generators that modules own; settings are torch's own (default precision,
+    determinism, threads, which kernels). Also when the body raises.
 
     Args:
         net: the network.
@@ -36,17 +41,22 @@ def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
     """
     modules = list(net.modules())
     if not exposed and not has_own_code(modules):
-        restores = [_kept_plain(modules), _random_states([])]
+        restores: list[Callable[[], Any]] = [_kept_plain(modules), kept_random_states()]
     else:
-        tensors = {id(t): t for t in _tensors(modules)}.values()
-        restores = [*map(_kept, modules), *(_kept_tensor(t, exposed) for t in tensors), _random_states(modules)]
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+        modules += [module for _, module in unregistered([("", module) for module in modules])]
+        held = _Held(modules)
+        restores = [
+            *map(_kept, (*modules, *held.objects)),
+            held.refill,
+            *(_kept_tensor(tensor, exposed) for tensor in held.tensors),
+            *held.others,
+            kept_random_states(),
+        ]
+    restores.append(kept_settings())
     try:
         yield
     finally:
-        torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
-        for restore in restores:
+        for restore in reversed(restores):
             restore()
 
 
@@ -87,11 +97,11 @@ def _kept_plain(modules: list[nn.Module]) -> Callable[[], None]:
     return restore
 
 
-def _kept(module: nn.Module) -> Callable[[], None]:
-    """A module's class, its attributes, and what its lists and dictionaries hold."""
+def _kept(module: Any) -> Callable[[], None]:
+    """The class of a module, or of a plain object, and its attributes."""
     kind, own = type(module), module.__dict__
     bound = tuple(own.items())
-    held = [(value, _content(value)) for value in own.values() if type(value) in _CONTAINERS]
+    slotted = [(name, getattr(module, name)) for name in _slotted(kind) if hasattr(module, name)]
 
     def restore() -> None:
         if type(module) is not kind:
@@ -99,12 +109,22 @@ def _kept(module: nn.Module) -> Callable[[], None]:
         if not _holds(module.__dict__, bound):
             module.__dict__.clear()
             module.__dict__.update(bound)
-        for container, content in held:
-            if (container or content) and not _holds(container, content):
-                container.clear()
-                (container.extend if isinstance(container, _SEQUENCES) else container.update)(content)
+        for name, value in slotted:
+            object.__setattr__(module, name, value)
 
     return restore
+
+
+def _slotted(kind: type) -> tuple[str, ...]:
+    """Attributes that a class keeps outside of `__dict__`."""
+    known = _SLOTTED.get(kind)
+    if known is None:
+        own = ((name, type(value)) for base in kind.__mro__ for name, value in vars(base).items())
+        known = _SLOTTED[kind] = tuple(name for name, what in own if what is MemberDescriptorType)
+    return known
+
+
+_SLOTTED: dict[type, tuple[str, ...]] = {}
 
 
 def _content(container: Any) -> tuple[Any, ...]:
@@ -123,19 +143,61 @@ def _holds(container: Any, content: tuple[Any, ...]) -> bool:
     return all(a is b for a, b in zip(container, content, strict=True))
 
 
-def _tensors(modules: list[nn.Module]) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors that are plain attributes or stand in lists and dictionaries of a module."""
-    for module in modules:
-        own = module.__dict__
-        for value in own.values():
-            kind = type(value)
-            if kind in _CONTAINERS:
-                if value:
-                    for tensor in value.values() if isinstance(value, dict) else value:
-                        if isinstance(tensor, Tensor):
-                            yield tensor
-            elif kind not in _ATOMS and isinstance(value, Tensor):
-                yield value
+class _Held:
+    """What modules keep beside other modules: each thing once, however deep in lists and dictionaries it stands."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._containers: list[tuple[Any, tuple[Any, ...]]] = []
+        self._empty: list[Any] = []  # most are: of hooks
+        self.objects: list[Any] = []
+        self.tensors: list[Tensor] = []
+        self.others: list[Callable[[], Any]] = []  # arrays and generators, as what puts them back
+        seen: set[int] = set()
+        todo = []
+        for module in modules:
+            for value in module.__dict__.values():
+                kind = type(value)
+                if kind in _CONTAINERS and not value:
+                    self._empty.append(value)
+                elif kind not in ATOMS:
+                    todo.append((value, 0, False))
+        while todo:
+            value, depth, inside = todo.pop()
+            if id(value) not in seen and not isinstance(value, nn.Module):
+                seen.add(id(value))
+                deeper, within = self._look(value, inside)
+                if depth < _DEPTH:
+                    todo += [(item, depth + 1, within) for item in deeper if type(item) not in ATOMS]
+
+    def _look(self, value: Any, inside: bool) -> tuple[Iterable[Any], bool]:
+        """Note one thing; what it holds, and whether that is inside of a plain object."""
+        kind = type(value)
+        if isinstance(value, Tensor):
+            self.tensors.append(value)
+        elif kind in _CONTAINERS or kind is tuple:
+            if kind is not tuple:
+                self._containers.append((value, _content(value)))
+            if 0 < len(value) <= _MANY:
+                return (value.values() if isinstance(value, dict) else value), inside
+        elif kind is np.ndarray:
+            if value.dtype != object and value.flags.writeable:
+                self.others.append(_later(np.copyto, value, value.copy()))
+        elif state := _generator_state(value):
+            self.others.append(_later(*state))
+        elif not inside and is_plain(value):
+            self.objects.append(value)
+            return value.__dict__.values(), True
+        return (), inside
+
+    def refill(self) -> None:
+        """Put back what lists and dictionaries held."""
+        for container in self._empty:
+            if container:
+                container.clear()
+        for container, content in self._containers:
+            if not _holds(container, content):
+                container.clear()
+                (container.extend if isinstance(container, _SEQUENCES) else container.update)(content)
 
 
 def _kept_tensor(tensor: Tensor, exposed: bool) -> Callable[[], None]:
@@ -192,29 +254,9 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return bool(equal.all())
 
 
-def _random_states(modules: list[nn.Module]) -> Callable[[], None]:
-    cpu, python = torch.get_rng_state(), random.getstate()
-    legacy = np.random.get_state(legacy=False)
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    own = [_later(*state) for module in modules for v in module.__dict__.values() if (state := _generator_state(v))]
-
-    def restore() -> None:
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        random.setstate(python)
-        np.random.set_state(legacy)
-        for put in own:
-            put()
-
-    return restore
-
-
 def _generator_state(value: Any) -> tuple[Any, ...] | None:
     """How to put a random generator that a module owns back to where it is: a function and its arguments."""
     kind = type(value)
-    if kind in _ATOMS or kind in _CONTAINERS:
-        return None
     if kind is torch.Generator:
         return value.set_state, value.get_state()
     if kind is np.random.Generator:
@@ -228,31 +270,3 @@ def _generator_state(value: Any) -> tuple[Any, ...] | None:
 
 def _later(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: function(*args)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed what a forward pass may draw from: torch, numpy's global generator, Python's."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
-def drawn() -> dict[str, Any]:
-    """The random states, to compare: a pass that changes one of them draws random numbers."""
-    found: dict[str, Any] = {"torch": torch.get_rng_state().numpy().tobytes(), "random": random.getstate()}
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        found["torch.cuda"] = b"".join(s.numpy().tobytes() for s in torch.cuda.get_rng_state_all())
-    state = np.random.get_state(legacy=False)
-    found["numpy"] = (state["state"]["key"].tobytes(), state["state"]["pos"])
-    return found
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """The caller's inference mode and autocast do not reach in here: both would change or forbid gradients."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield

@@ -75,6 +75,9 @@ def _main(
     """Options that stand before any command; `main` has read --debug already."""
 
 
+CHECK = "Run passes again, and say if they differ; hold grasp's second derivatives against differences."
+
+
 @app.command()
 def score(
     targets: Annotated[
@@ -90,7 +93,10 @@ def score(
     dtype: Dtype = None,
     device: Device = "auto",
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Run the forward twice more, and say if it differs.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help=CHECK),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Score networks; nothing is trained, nothing is changed."""

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ssnr._errors import ScoringError
 from ssnr._masks import counted, survivors
@@ -19,7 +20,8 @@ from ssnr._nests import moved, one_sample
 from ssnr._slots import has_lazy
 from ssnr.moments import from_tensors
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliencies import ones_like, synflow
+from ssnr.saliencies import WHOLE, ones_like, synflow_of
+from ssnr.saliencies.signals import followed, set_mode
 from ssnr.spaces.base import Counts
 
 
@@ -81,7 +83,7 @@ def _params(net: nn.Module) -> int:
 
 
 def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> tuple[int, int]:
-    signal = synflow(model, input_shape, inputs, whole=False)
+    signal = synflow_of(model, input_shape, inputs, whole=False)
     numel = counted(model.scored, model.masks)
     moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
     live = ~moments.dead & (not signal.dead)
@@ -91,22 +93,72 @@ def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -
 def _flops(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> int:
     if input_shape is not None or inputs is None:
         return _flops_of(model, ones_like(inputs, input_shape))
-    *candidates, last = one_sample(inputs)
-    for candidate in candidates:
-        with suppress(ScoringError):  # not a list of samples, but of inputs
+    first: ScoringError | None = None
+    for candidate in one_sample(inputs):
+        try:
             return _flops_of(model, candidate)
-    return _flops_of(model, last)
+        except ScoringError as error:  # perhaps not a list of samples, but of inputs
+            first = error
+    with suppress(ScoringError):
+        found = _flops_of(model, inputs)
+        model.notes[WHOLE.format("multiply-accumulates")] = None
+        return found
+    assert first is not None
+    raise first
 
 
 def _flops_of(model: Model, inputs: Any) -> int:
+    set_mode(model, "eval")
+    try:
+        return _flops_in(model, inputs, gradients=False)
+    except ScoringError:  # a network may ask for gradients on its way: forces from an energy, hooks on tensors
+        return _flops_in(model, inputs, gradients=True)
+
+
+def _flops_in(model: Model, inputs: Any, *, gradients: bool) -> int:
     weights = model.weights(torch.float32)
-    model.net.eval()
-    counter, biases = FlopCounterMode(display=False), _BiasAdds()
+    inputs = moved(inputs, model.device, torch.float32)
+    if gradients:
+        inputs, _ = followed(inputs)
+        for name in model.scored:
+            if name in weights:
+                weights[name].requires_grad_()
+    counter, biases = _Products(), _BiasAdds()
     gates = _RecurrentGates(model.net, counter)
     as_products = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-    with torch.no_grad(), as_products, counter, biases, gates:
-        model.call(weights, moved(inputs, model.device, torch.float32))
-    return int(counter.get_total_flops()) // 2 + biases.total + gates.total
+    with torch.set_grad_enabled(gradients), as_products, counter, biases, gates:
+        model.call(weights, inputs)
+    return counter.total // 2 + biases.total + gates.total
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Floating-point operations of products, by PyTorch's own formulas.
+
+    What its `FlopCounterMode` counts, without the hooks by which that tells modules apart: no network that
+    differentiates in its forward runs under them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = getattr(func, "_overloadpacket", func)
+        formula = flop_registry.get(packet)
+        if formula is None and isinstance(func, torch._ops.OpOverload) and func not in _OF_ITSELF:
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.total += int(formula(*args, **kwargs, out_val=out))
+        return out
+
+
+# Questions about a tensor, which have no parts.
+_OF_ITSELF = frozenset((torch.ops.prim.device.default, torch.ops.prim.layout.default))
 
 
 class _RecurrentGates:
@@ -117,7 +169,7 @@ class _RecurrentGates:
 
     _GATES: ClassVar = {"LSTM": 4, "GRU": 3}
 
-    def __init__(self, net: nn.Module, counter: FlopCounterMode) -> None:
+    def __init__(self, net: nn.Module, counter: _Products) -> None:
         self._modules = [m for m in net.modules() if isinstance(m, nn.RNNBase)]
         self._counter = counter
         self._before: list[int] = []
@@ -136,10 +188,10 @@ class _RecurrentGates:
             handle.remove()
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        self._before.append(self._counter.get_total_flops())
+        self._before.append(self._counter.total)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._counter.get_total_flops() != self._before.pop():
+        if self._counter.total != self._before.pop():
             return  # this build runs it as matrix products, which are counted
         assert isinstance(module, nn.RNNBase)
         data = args[0].data if isinstance(args[0], PackedSequence) else args[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ssnr._errors import UsageError
 from ssnr._nests import leaves, with_tensors
@@ -48,12 +49,17 @@ def batch_of(batch: Any) -> Batch | None:
     A pair is always inputs and targets; two inputs without targets are ((a, b), None), or a mapping, or a named tuple.
 
     Raises:
-        UsageError: an empty batch, or targets of another length.
+        UsageError: an empty batch, targets of another length, or what gives batches instead of one.
     """
     if batch is None or isinstance(batch, Batch):
         return batch
+    if isinstance(batch, (DataLoader, Dataset, Iterator)):
+        part = "its first samples, stacked" if isinstance(batch, Dataset) else "one of its batches, next(iter(…))"
+        raise UsageError(f"the batch is a {type(batch).__name__}: give {part}")
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and not hasattr(batch, "_fields")
     inputs, targets = (with_tensors(part) for part in (batch if pair else (batch, None)))
+    if isinstance(targets, (list, tuple)) and targets and all(type(label) in (int, bool, float) for label in targets):
+        targets = torch.tensor(targets)
     first = next((leaf for leaf in leaves(inputs) if isinstance(leaf, Tensor) and not leaf.is_nested), None)
     if first is not None:
         if (first.dim() == 0 and first is inputs) or 0 in first.shape[:1]:
@@ -66,7 +72,7 @@ def batch_of(batch: Any) -> Batch | None:
 
 def ones(shape: tuple[int, ...]) -> Tensor:
     """Synflow's input: one all-ones sample (1, *shape)."""
-    return torch.ones((1, *shape))
+    return torch.ones((1, *shape), device="cpu")
 
 
 def noise(shape: tuple[int, ...], classes: int, size: int = 64, *, seed: int = 0) -> Batch:

@@ -158,6 +158,6 @@ def with_option(recipe: Recipe, option: str, value: str) -> Recipe:
         number = int(value) if option == "ddof" else float(value)
     except ValueError:
         raise UsageError(f"recipe option {option}={value!r}: expected a number") from None
-    if number < 0 or (option == "temperature" and not number > 0) or (option == "ddof" and number > 1):
+    if number < 0 or (option == "temperature" and not 0 < number < float("inf")) or (option == "ddof" and number > 1):
         raise UsageError(f"recipe option {option}={value}: expected {'0 or 1' if option == 'ddof' else 'more than 0'}")
     return replace(recipe, **{option: number})  # type: ignore[arg-type]

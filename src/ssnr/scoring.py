@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -15,14 +16,15 @@ from ssnr._errors import ScoringError, UsageError, one_line
 from ssnr._masks import counted, surviving, survivors, users_name
 from ssnr._model import Forward, Model, flatten, preserved
 from ssnr._nests import moved
+from ssnr._settings import drawn, seed_everything, undisturbed
 from ssnr._slots import unwrapped
-from ssnr._state import drawn, seed_everything, undisturbed
 from ssnr.counts import control
 from ssnr.data import Batch, batch_of
 from ssnr.moments import from_tensors
 from ssnr.proxies import APPROXIMATED, PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
 from ssnr.recipes import Recipe, get_recipe
-from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow, weight_saliencies
+from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow_of, weight_saliencies
+from ssnr.saliencies.gradients import Refused, not_a_number, second_order_error
 from ssnr.saliencies.signals import followed, reaches
 from ssnr.store import Result
 
@@ -52,7 +54,8 @@ def score(
         forward: (net, inputs) → output, where calling the network needs more than `net(inputs)`.
         recipe: the choices that change numbers; see `ssnr list recipes`.
         seed: of whatever the forward pass draws itself.
-        check: run two more forward passes, and note where they differ.
+        check: run two more forward passes, and note where they differ; for grasp also hold its second derivatives
+            against a difference of gradients.
 
     Returns:
         Proxy text → `Score`. A network that cannot be scored gives status "failed" with the reason, never a number.
@@ -97,6 +100,7 @@ def saliency(
     if name not in SALIENCIES and name in PLAIN:
         raise UsageError(f"{name} is a plain proxy: it has no saliency by weight")
     entry, chosen, given = SALIENCIES[name], get_recipe(recipe), batch_of(batch)
+    _check_numbers(input_shape, seed)
     _check_data([entry.measured], given)
     given = _fitted(net, given, forward)
     with undisturbed(), preserved(net, exposed=entry.family == "custom"):
@@ -142,6 +146,7 @@ def measure(
     recipe, given = recipe or get_recipe("seed"), batch_of(batch)
     if not isinstance(net, nn.Module):
         raise UsageError(f"expected a torch.nn.Module, got {type(net).__name__}: {net!r:.60}")
+    _check_numbers(input_shape, seed)
     _check_data(measured, given)
     given = _fitted(net, given, forward)
     families: dict[str, list[str]] = {}
@@ -225,12 +230,19 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
     numel = counted(model.scored, model.masks)
     for name in names:
         signal = signals[name]
+        if job.check and name == "grasp" and not isinstance(signal.tensors, Refused):
+            signal = _checked(job, model, signal)
         try:
             moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
         except ScoringError as error:
-            found[name] = Result("", "failed", _blamed(model, inputs(), str(error)))
+            reason = _blamed(model, inputs(), str(error))
+            if family == "gradient" and reason == str(error) and "(NaN)" in reason:
+                assert job.batch is not None
+                where = not_a_number(model, job.batch, job.loss, second=name == "grasp")
+                reason = f"{reason}: {where}" if where else reason
+            found[name] = Result("", "failed", reason)
             continue
-        notes, dead = tuple(model.notes), None
+        notes, dead = (*model.notes, *signal.notes), None
         if signal.approximated:
             notes = (*notes, APPROXIMATED + ", ".join(signal.approximated))
         if signal.dead:
@@ -240,12 +252,34 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
                     found[name] = Result("", "failed", DETACHED)
                     continue
                 notes, dead = (*notes, CUT), None
+        if moments.unused.all() and dead is None and model.feels(inputs()):
+            found[name] = Result("", "failed", DETACHED)
+            continue
         if moments.dead.all() and dead is None:
             dead = "no weight has any saliency"
         found[name] = Result("", "dead" if dead else "ok", dead, moments, notes=notes)
     return found
 
 
+def _checked(job: _Job, model: Model, signal: Signal) -> Signal:
+    """grasp, with a note where autograd's second derivative is not what a difference of gradients says."""
+    assert job.batch is not None
+    try:
+        off = second_order_error(model, job.batch, job.loss)
+    except ScoringError as error:
+        said = f"second derivatives could not be checked: {error}"
+    else:
+        if off < _AGREES[job.recipe.dtype]:
+            return signal
+        said = (
+            f"second derivatives: Hg is {off:.2g} of its size away from a difference of gradients "
+            "(a custom backward that detaches, or a kink between the two points)"
+        )
+    return signal._replace(notes=(*signal.notes, said))
+
+
+# How far a correct Hg is from a difference of gradients, by far.
+_AGREES = {"float64": 1e-4, "float32": 0.1}
 DETACHED = "the output is detached from every weight (detach or no_grad in the forward): nothing to differentiate"
 CUT = "no gradient reaches the input (detach or no_grad on the way): layers before that point have no saliency"
 
@@ -256,6 +290,14 @@ def _cut_off(model: Model, inputs: Any) -> bool:
     with torch.enable_grad():
         outputs = flatten(model.call(model.weights(torch.float64), copies))
     return not any(reaches(out, sources) for out in outputs) and model.reads(inputs)
+
+
+def _check_numbers(input_shape: Any, seed: Any) -> None:
+    whole = isinstance(input_shape, (tuple, list)) and all(isinstance(n, Integral) and int(n) >= 0 for n in input_shape)
+    if input_shape is not None and not whole:
+        raise UsageError(f"input_shape={input_shape!r}: expected whole numbers such as (3, 32, 32), without the batch")
+    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
+        raise UsageError(f"seed={seed!r}: expected a whole number of at most 63 bits")
 
 
 def _reason(error: Exception) -> str:
@@ -293,7 +335,7 @@ def _family(
     if family == "weights":
         return weight_saliencies(model, names)
     if family == "synflow":
-        return {"synflow": synflow(model, input_shape, None if batch is None else batch.inputs, whole=whole)}
+        return {"synflow": synflow_of(model, input_shape, None if batch is None else batch.inputs, whole=whole)}
     if family == "gradient":
         assert batch is not None  # `_check_data`
         return gradient_saliencies(model, batch, names, loss)
@@ -311,7 +353,13 @@ def _plain(job: _Job, name: str) -> dict[str, Result]:
     entry = PLAIN[name]
     if entry.function is None:
         inputs = None if job.batch is None else job.batch.inputs
-        number, notes = control(name, job.net, job.input_shape, inputs, job.forward, job.recipe)
+        try:
+            number, notes = control(name, job.net, job.input_shape, inputs, job.forward, job.recipe)
+        except ScoringError as error:
+            if not _lacks_double(str(error)):
+                raise
+            lower = replace(job.recipe, synflow_dtype="float32")
+            number, notes = control(name, job.net, job.input_shape, inputs, job.forward, lower)
         return {name: Result("", "ok", value=float(number), notes=notes)}
     value = float(_guarded(entry.function, job.net, job.batch))
     if value != value or abs(value) == float("inf"):

@@ -97,12 +97,13 @@ class Store:
         self._layouts: dict[str, int] = {}
 
     def _open(self) -> None:
-        application, version, tables = (
+        # Tables first: another process may be making them, and the identity comes with them in one transaction.
+        tables, application, version = (
             self._db.execute(query).fetchone()[0]
             for query in (
+                "SELECT count(*) FROM sqlite_master",
                 "PRAGMA application_id",
                 "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
             )
         )
         if tables == 0:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
         init = f"made by {what}() after torch.manual_seed({seed})"
         try:
             made = made()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ScoringError(
                 f"target {text!r}: calling {what}() raised {type(error).__name__}: {one_line(error)}"
             ) from error
@@ -80,8 +81,14 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
             f"target {text!r}: {what} is a {type(made).__name__}, expected a Module or a function that makes one"
         )
     shape, example = getattr(made, "input_shape", None), getattr(made, "example_input_array", None)
+    if shape is not None and not _is_shape(shape):
+        raise UsageError(f"target {text!r}: its input_shape is {shape!r}, expected whole numbers such as (3, 32, 32)")
     inputs = None if example is None or shape is not None else lambda size, seed: example
     return Target(text, made, tuple(shape) if shape is not None else None, None, init, inputs)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(n, Integral) and int(n) > 0 for n in value)
 
 
 def batch_for(target: Target, size: int, *, labels: bool, seed: int = 0) -> Batch:
@@ -139,9 +146,9 @@ def _load(where: str, what: str) -> Any:
         if error.name and where.startswith(error.name):
             raise unknown("space or module", where, SPACES) from error
         raise ScoringError(f"target {where}:{what}: importing {where} raised {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ScoringError(
-            f"target {where}:{what}: importing {where} raised {type(error).__name__}: {error}"
+            f"target {where}:{what}: importing {where} raised {type(error).__name__}: {one_line(error)}"
         ) from error
     found: Any = module
     for part in what.split("."):

@@ -15,6 +15,8 @@ from __future__ import annotations
 from ssnr.saliencies.flow import ones_like as ones_like
 from ssnr.saliencies.flow import synflow as synflow
 from ssnr.saliencies.gradients import gradient_saliencies as gradient_saliencies
+from ssnr.saliencies.samples import WHOLE as WHOLE
+from ssnr.saliencies.samples import synflow_of as synflow_of
 from ssnr.saliencies.signals import Loss as Loss
 from ssnr.saliencies.signals import Signal as Signal
 from ssnr.saliencies.weights import weight_saliencies as weight_saliencies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -15,6 +16,7 @@ from ssnr._model import flatten
 
 Matches = Callable[[Any], bool]  # whether a node of the graph is the operation
 Run = Callable[[], Any]  # the forward pass once more
+_NAN = re.compile(r"Function '(\w+?)(?:Backward\d*)+' returned nan values")
 _MISSING = re.compile(r"derivative for '?(?:\w+::)?(\w+?)'? is not implemented")
 
 
@@ -38,6 +40,19 @@ def once_differentiable(value: Tensor, leaves: Iterable[Tensor], net: nn.Module,
         return None
     what = f"{' and '.join(names)} ha{'s' if len(names) == 1 else 've'} none (@once_differentiable)"
     return _line(what, net, run, _is_once)
+
+
+def first_nan(run: Run) -> str | None:
+    """The operation that puts out the first NaN of the backward passes in `run`, in words; None if none does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of being slow; of where it was, in many lines
+        try:
+            with torch.autograd.detect_anomaly(check_nan=True):
+                run()
+        except Exception as error:
+            found = _NAN.search(str(error))
+            return found and f"NaN first comes out of the derivative of {found[1].lower()} (a root or norm at zero?)"
+    return None
 
 
 def _line(what: str, net: nn.Module, run: Run, matches: Matches) -> str:

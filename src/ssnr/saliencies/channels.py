@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Channels(TorchFunctionMode):
         super().__init__()
         self._names = {id(leaf): name for name, leaf in leaves.items()}
         self._calls: list[tuple[str, Tensor, int, int]] = []
+        self._batched: set[str] = set()  # called inside of vmap, jvp or grad: what they put out is not to be kept
         self.probes: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -40,6 +41,9 @@ class Channels(TorchFunctionMode):
         name = self._names.get(id(weight))
         if name is None:
             return out
+        if torch._C._functorch.is_functorch_wrapped_tensor(out):
+            self._batched.add(name)
+            return out
         channel = out.dim() - 1 if func in self._LINEAR else 1
         # A transposed convolution keeps its output channels second.
         axis = 1 if getattr(func, "__name__", "").startswith("conv_transpose") else 0
@@ -48,6 +52,11 @@ class Channels(TorchFunctionMode):
         self.probes.append(probe)
         return out + probe
 
+    def unseen(self, used: Iterable[str]) -> list[str]:
+        """Of the weights in use, those of which no call was recorded, or not every one."""
+        seen = {name for name, *_ in self._calls} - self._batched
+        return [name for name in used if name not in seen]
+
     def fisher(self, leaves: Mapping[str, Tensor], gradients: list[Tensor | None]) -> list[Tensor | None]:
         """Δ_c = ½ mean_n (Σ_space a·g)² of each channel, repeated over the channel's weights.
 
@@ -55,7 +64,7 @@ class Channels(TorchFunctionMode):
         """
         gates: dict[str, tuple[Tensor, int]] = {}
         for (name, out, channel, axis), gradient in zip(self._calls, gradients, strict=True):
-            if gradient is None:
+            if gradient is None or name in self._batched:
                 continue
             product, channel = out * gradient.detach(), channel % out.dim()
             space = [axis for axis in range(1, out.dim()) if axis != channel]

@@ -29,7 +29,9 @@ _NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'
 _BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
 
 
-def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None, *, whole: bool = True) -> Signal:
+def synflow(
+    model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None, *, whole: bool = True, example: Any = None
+) -> Signal:
     """S = |θ ⊙ ∂R/∂θ|, R = the sum of all outputs of the network at |θ| on an all-ones input (Tanaka et al., 2020).
 
     Norms and dropout are passed through, biases and buffers enter by magnitude, activations stay. Integer inputs are
@@ -43,6 +45,7 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
         inputs: what the network takes, instead of `input_shape`; of floating-point tensors only the shape is used.
         whole: the saliency weight by weight; without, layers may be rows of moments, taken as each gradient arrives, so
             that no more than one layer's gradient is held.
+        example: what to put ones in the place of, instead of one sample of the inputs.
 
     Raises:
         ScoringError: the forward pass raised, or has no floating-point output.
@@ -50,7 +53,8 @@ def synflow(model: Model, input_shape: tuple[int, ...] | None, inputs: Any = Non
     """
     dtype = getattr(torch, model.recipe.synflow_dtype)
     own_tokens = model.recipe.tokens == "batch"
-    example = inputs if own_tokens and inputs is not None else ones_like(inputs, input_shape)
+    if example is None:
+        example = inputs if own_tokens and inputs is not None else ones_like(inputs, input_shape)
     copies = False
     try:
         signal, kept = _once(model, example, dtype, scaled=False, copies=False, whole=whole)
@@ -236,6 +240,8 @@ def _first(value: Any, batched: bool) -> Any:
 
 
 def _all_ones(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point() and value.layout is not torch.strided:
+        return value.to_dense().ne(0).to(value.dtype).to_sparse(layout=value.layout)  # where it has entries
     if isinstance(value, Tensor):
         return torch.ones_like(value) if value.is_floating_point() else value
     return mapped(_all_ones, value)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ssnr._errors import ScoringError
 from ssnr._masks import surviving
-from ssnr._model import Model
+from ssnr._model import Model, flatten
 from ssnr.data import Batch
-from ssnr.saliencies.blame import missing_derivative, once_differentiable
+from ssnr.saliencies.blame import first_nan, missing_derivative, once_differentiable
 from ssnr.saliencies.channels import Channels
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.paths import differentiable, in_channels_last
@@ -96,13 +96,26 @@ def gradient_saliencies(
         ]
         found["grad_norm"] = signal([None if g is None else share_of_norm(g) for g in there])
     if capture:
-        found["fisher"] = signal(capture.fisher(leaves, probed))
+        found["fisher"] = _fisher(capture, signal(capture.fisher(leaves, probed)), leaves, first)
     if "grasp" in names:
         try:
             found["grasp"] = signal(_grasp(model, made, first, partial(forward, channels_last=False)))
         except ScoringError as error:
             found["grasp"] = Signal(Refused(error))
     return found
+
+
+def _fisher(capture: Channels, signal: Signal, leaves: Mapping[str, Tensor], gradients: Gradients) -> Signal:
+    """The signal, with a note on the layers that fisher cannot see; refused where it sees none."""
+    used = [name for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None]
+    unseen = capture.unseen(used)
+    if used and len(unseen) == len(used):
+        reads = "fisher reads what convolution and linear layers put out, which this network computes in other ways"
+        return Signal(Refused(ScoringError(reads)))
+    if not unseen:
+        return signal
+    listed = ", ".join(unseen)
+    return signal._replace(notes=(f"fisher reads what convolution and linear layers put out: not seen are {listed}",))
 
 
 def _in_the_faster_layout(model: Model, forward: Callable[..., Pass]) -> Pass:
@@ -139,10 +152,12 @@ def _forward(
     set_mode(model, recipe.mode)
     inputs, sources = followed(inputs)
     options = {"second": second, "dropout": recipe.dropout == "on", "trains": recipe.mode == "train"}
-    with differentiable(model.net, channels_last=channels_last, **options):
+    with differentiable(channels_last=channels_last, **options):
         with capture or nullcontext():
             output = model.call(weights, inputs)
         value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
+    if not value.requires_grad and any(out.requires_grad for out in flatten(output)):
+        raise ScoringError("the loss is detached from the network's output: nothing to differentiate")
     return Pass(value, leaves, capture, bool(sources) and not reaches(value, sources))
 
 
@@ -173,6 +188,26 @@ def _product(leaves: list[Tensor], first: Gradients) -> Gradients:
     if not moving:
         return [None] * len(leaves)
     return _grad(moving, leaves, along=[g.detach() for g in moving])
+
+
+def not_a_number(model: Model, batch: Batch, loss: Loss | None, *, second: bool) -> str | None:
+    """The operation whose derivative is the first to be NaN, in words; None where no derivative is.
+
+    Args:
+        model: the network.
+        batch: inputs and targets.
+        loss: as in `gradient_saliencies`.
+        second: whether to look at second derivatives too.
+    """
+    forward = partial(_forward, model, batch, loss, second=second, fisher=False, channels_last=False)
+
+    def run() -> None:
+        made = forward()
+        first = _grad([made.value], list(made.leaves.values()), create_graph=second)
+        if second:
+            _product(list(made.leaves.values()), first)
+
+    return first_nan(run)
 
 
 def second_order_error(model: Model, batch: Batch, loss: Loss | None = None) -> float:

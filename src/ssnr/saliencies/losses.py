@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ssnr._errors import ScoringError, SsnrError, UsageError, one_line
 from ssnr._model import flatten, outputs_of
+from ssnr._precision import OnePrecision
 from ssnr.saliencies.signals import Loss, dense, moved
 
 IGNORED = -100  # the label that cross-entropy leaves out
@@ -41,7 +42,8 @@ def loss_of(
     wanted = moved(targets, device, dtype)
     try:
         if loss is not None:
-            value = loss(output, wanted)
+            with OnePrecision(dtype):
+                value = loss(output, wanted)
         elif wanted is None:
             value = _own_loss(output)
         elif not isinstance(wanted, Tensor):
@@ -94,6 +96,10 @@ def _logits(output: Any) -> Tensor:
 def _default(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[:1] != targets.shape[:1] and logits.dim() > 0 and targets.dim() > 0:
         raise UsageError(f"{targets.shape[0]} labels for outputs of shape {tuple(logits.shape)}; pass loss= instead")
+    if targets.is_complex():
+        raise UsageError(f"complex targets ({targets.dtype}) need loss=lambda output, targets: …".replace("torch.", ""))
+    if logits.dim() == 1 and targets.dim() == 0 and not targets.is_floating_point():
+        logits, targets = logits[None], targets[None]  # one sample without a batch
     if targets.is_floating_point():
         return F.mse_loss(logits, _alike(logits, targets))
     classes = targets.long()

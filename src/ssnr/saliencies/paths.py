@@ -7,21 +7,20 @@ What has a second derivative in PyTorch stays as it is. Instead of the rest, whe
     recurrent layers by cuDNN                    PyTorch's own
     embedding with sparse gradients              dense ones
     embedding_bag, cdist, pdist, hardsigmoid     written with operations that have second derivatives
-    hooks on gradients                           left out
+    hooks on gradients                           left out, by `Model.swapped`
     checkpointed blocks                          run once and kept, by `Model.swapped`
     convolution, batch norm on batch statistics  `twice.py`, which is faster
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ssnr._errors import ScoringError
@@ -37,11 +36,10 @@ class LayoutError(ScoringError):
 
 
 @contextmanager
-def differentiable(net: nn.Module, *, second: bool, dropout: bool, trains: bool, channels_last: bool) -> Iterator[None]:
+def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: bool) -> Iterator[None]:
     """Run the network's forward pass in here, with gradients.
 
     Args:
-        net: the network.
         second: whether it is differentiated twice.
         dropout: whether dropout stays.
         trains: whether the network is in train mode; cuDNN differentiates recurrent layers in no other.
@@ -53,7 +51,6 @@ def differentiable(net: nn.Module, *, second: bool, dropout: bool, trains: bool,
     paths = Paths(second, dropout, recurrent=second or not trains, channels_last=channels_last)
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(without_backward_hooks(net))
         if second:
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
         if not dropout:
@@ -110,22 +107,6 @@ class Paths(TorchFunctionMode):
         for tensor, version, copy, version_of_copy in self._copies:
             if (tensor._version, copy._version) != (version, version_of_copy):
                 raise LayoutError("a view, and what it is a view of, are changed in place")
-
-
-@contextmanager
-def without_backward_hooks(net: nn.Module) -> Iterator[None]:
-    """Leave the hooks out that users put on gradients: modules wrap their outputs for them, which then refuse in-place
-    activations, and what they record or change is no part of the network's function.
-    """  # noqa: D205
-    modules, empty = list(net.modules()), ("_backward_hooks", "_backward_pre_hooks")
-    own = [(module, name, module.__dict__[name]) for module in modules for name in empty if module.__dict__.get(name)]
-    for module, name, _ in own:
-        module.__dict__[name] = OrderedDict()
-    try:
-        yield
-    finally:
-        for module, name, hooks in own:
-            module.__dict__[name] = hooks
 
 
 def in_channels_last(value: Any) -> Any:

@@ -28,12 +28,14 @@ class Signal(NamedTuple):
         dead: whether the output ignores the input.
         exponent: of all tensors.
         approximated: places where the network is not of degree one, which synflow takes as they are.
+        notes: what a reader of this saliency alone should know.
     """
 
     tensors: Named
     dead: bool = False
     exponent: int = 0
     approximated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exponents(self) -> dict[str, int] | None:
@@ -76,13 +78,15 @@ def set_mode(model: Model, mode: str) -> None:
     With dropout off, modules that do nothing else in train mode but drop (stochastic depth, the dropout inside of
     recurrent layers and attention) stay in eval.
     """
-    modules = list(model.net.modules())
+    modules = model.modules
     plain = not model.scripted and all(type(module).train is nn.Module.train for module in modules)
     if mode != "caller" and plain:
         for module in modules:  # as `train` does, without the bookkeeping of attributes that it goes through
             module.__dict__["training"] = mode == "train"
     elif mode != "caller":
         model.net.train(mode == "train")
+        for module in modules[len(list(model.net.modules())) :]:
+            module.training = mode == "train"
     if model.recipe.dropout == "off" and mode != "eval":
         for module in modules:
             if module.training and (isinstance(module, _DROPS) or type(module).__name__.endswith(_DROPPING)):

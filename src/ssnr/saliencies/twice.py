@@ -244,24 +244,25 @@ def _sum(so_far: Maybe, more: Tensor) -> Tensor:
 
 
 def _convolution(
-    x: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Tensor | None:
+    input: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,  # noqa: A002
+    groups: int = 1,
+) -> Tensor | None:  # fmt: skip
     n = weight.dim() - 2
-    if isinstance(padding, str) or x.dim() != weight.dim():  # "same", or a sample without a batch
+    if isinstance(padding, str) or input.dim() != weight.dim():  # "same", or a sample without a batch
         return None
     geometry = Geometry(_each(stride, n), _each(padding, n), _each(dilation, n), False, [0] * n, groups)
-    return _answer(_Convolution, x, weight, bias, geometry)
+    return _answer(_Convolution, input, weight, bias, geometry)
 
 
 def _transposed(
-    x: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: int = 1, dilation: Any = 1,
+    input: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0,  # noqa: A002
+    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor | None:  # fmt: skip
     n = weight.dim() - 2
-    if x.dim() != weight.dim():
+    if input.dim() != weight.dim():
         return None
     geometry = Geometry(_each(stride, n), _each(padding, n), _each(dilation, n), True, _each(output_padding, n), groups)
-    return _answer(_Convolution, x, weight, bias, geometry)
+    return _answer(_Convolution, input, weight, bias, geometry)
 
 
 def _relu(input: Tensor, inplace: bool = False) -> Tensor | None:  # noqa: A002
