@@ -184,4 +184,4 @@ def test_a_parameter_that_the_forward_makes_is_not_scored_and_said():
 
     score = ssnr.score(Makes(), input_shape=(2,), proxies=["synflow"])["synflow"]
     assert [row.name for row in score.layers] == ["fc.weight"]
-    assert score.notes == ("parameters that the forward pass makes are not scored",)
+    assert score.notes == ("parameters from outside of the network, or made in its forward, are not scored: (2, 2)",)

@@ -126,7 +126,6 @@ class Reading(Bypass):
             depends on the tokens.
         peaks: the largest magnitudes that products with a weight put out: in float32 of each, in float64 of every
             third, which is enough because two weights in float32 shrink nothing by more than 2**300.
-        made_here: whether a layer's weight is a parameter that the forward made.
     """
 
     def __init__(
@@ -136,7 +135,6 @@ class Reading(Bypass):
         self.copies = copies
         self.gates: list[Tensor] = []
         self.peaks: list[Tensor] = []
-        self.made_here = False
         self._products = 0
         self._places = Places(net, sources, self.gates)
 
@@ -176,8 +174,6 @@ class Reading(Bypass):
             return torch.ones_like(out)
         if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
             self._products += 1
-            if len(args) > 1 and type(args[1]) is nn.Parameter:  # the network's own are plain tensors in here
-                self.made_here = True
             if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
                 self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
         if isinstance(out, Tensor):

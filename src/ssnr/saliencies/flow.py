@@ -90,8 +90,6 @@ def _once(
     reading = linear(model.net, model.recipe.norms, sources, copies=copies)
     with torch.enable_grad(), scale or nullcontext(), reading as read, answered((scale or read).own_function) as called:
         outputs = outputs_of(model.call(weights, inputs))
-    if read.made_here:
-        model.notes["parameters that the forward pass makes are not scored"] = None
     R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
     approximated, peaks = read.approximated, read.peaks
     if not R.requires_grad:
