@@ -363,7 +363,8 @@ def test_a_head_of_zeros_behind_what_no_format_holds_is_dead():
     assert (found.value, found.status, found.reason) == (0.0, "dead", "the output does not depend on the input")
 
 
-def test_what_rounding_leaves_of_a_saturated_softmax_is_no_saliency():
+@pytest.mark.parametrize("exponent", [4, 5, 6, 7, 24])
+def test_what_rounding_leaves_of_a_saturated_softmax_is_no_saliency(exponent):
     class Looks(nn.Module):
         """Attention over equal tokens, whose weights have no gradient but for rounding."""
 
@@ -374,7 +375,7 @@ def test_what_rounding_leaves_of_a_saturated_softmax_is_no_saliency():
             self.query, self.value = nn.Linear(8, 8), nn.Linear(8, 8)
             with torch.no_grad():
                 for layer in self.stack:
-                    layer.weight *= 2.0**24
+                    layer.weight *= 2.0**exponent
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.stack(x)

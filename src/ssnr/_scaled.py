@@ -141,8 +141,8 @@ class Scaled(TorchFunctionMode):
         if name in degrees.GROWING and exponent_of(tensors[0]) > self.middle:
             grown = tensors[0] * degrees.SELU if name == "selu" else tensors[0]
             return marked(grown, exponent_of(tensors[0]))
-        if name == "softmax" and exponent_of(args[0]) > 0:
-            return softmax(self, args[0], args[1] if len(args) > 1 else kwargs["dim"])
+        if name == "softmax" and (dim := args[1] if len(args) > 1 else kwargs.get("dim")) is not None:
+            return softmax(self, args[0] if args else kwargs["input"], dim)
         if name in degrees.INVARIANT and exponent_of(tensors[0]) > self.middle:
             return func(*args, **kwargs)
         if name in degrees.LEVEL:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr._exponents import exponent_of, marked, peak_of
+from ssnr._exponents import exponent_of, is_wrapped, marked, peak_of
 
 if TYPE_CHECKING:
     from ssnr._scaled import Scaled
@@ -38,23 +38,54 @@ def attention(
 
 
 def softmax(scaled: Scaled, scores: Tensor, dim: int) -> Tensor:
-    """Softmax of x − max x, which is that of x.
-
-    Where neighbouring numbers of the format are far apart, it is a maximum: its gradient is zero, and what rounding
-    leaves of it would be multiplied by the size of x.
-    """
-    peak = peak_of(scores.detach()[torch.isfinite(scores)])
+    """Softmax of x − max x, which is that of x; of large x (`largest_score`) it is a maximum, its gradient zero."""
+    top = scores.detach().amax(dim, keepdim=True)
+    peak = peak_of(torch.nan_to_num(top, neginf=0.0))
     size = exponent_of(scores) + (math.frexp(peak)[1] if peak else 0)
-    shifted = marked(scores - scores.amax(dim, keepdim=True), exponent_of(scores))
+    shifted = marked(scores - top, exponent_of(scores))
     found = torch.softmax(scaled.real(shifted), dim)
-    return found.detach() if size > scaled.digits + 8 else found
+    return found.detach() if size > math.log2(largest_score(scores.dtype)) else found
+
+
+def largest_score(dtype: torch.dtype) -> float:
+    """Beyond, what rounding leaves of a softmax's gradient, 2^-digits times x, is more than the half of the digits."""
+    return float(torch.finfo(dtype).eps ** -0.5)
+
+
+def score_bound(func: Any, name: str, args: Any, kwargs: Any) -> Tensor | None:
+    """No score that counts in a call of softmax or attention is larger; None where no number can be seen."""
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        if name == "softmax":
+            x = args[0] if args else kwargs["input"]
+            dim = args[1] if len(args) > 1 else kwargs.get("dim")
+            if is_wrapped(x) or not x.numel():
+                return None
+            # Of every row the largest, because masked entries are anything.
+            bound: Tensor = torch.nan_to_num(x if dim is None else x.amax(dim), neginf=0.0).abs().amax().double()
+            return bound
+        if name == "scaled_dot_product_attention":
+            query, key = (args[n] if len(args) > n else kwargs[word] for n, word in enumerate(("query", "key")))
+            if is_wrapped(query) or not (query.numel() and key.numel()):
+                return None
+            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+            bound = query.abs().amax().double() * key.abs().amax().double() * query.shape[-1] * scale
+            return bound
+        a = _arguments(func, args, kwargs)
+        width = a["embed_dim_to_check"] // a["num_heads"]
+        if is_wrapped(a["query"]) or not (a["query"].numel() and a["key"].numel()):
+            return None
+        weights = [a["in_proj_weight"], a["q_proj_weight"], a["k_proj_weight"], a["in_proj_bias"]]
+        weight, bias = weights[:-1], weights[-1]
+        largest = torch.stack([w.abs().amax().double() for w in weight if w is not None]).max()
+        added = 0.0 if bias is None else bias.abs().amax().double()
+        sides = [x.abs().amax().double() * largest * x.shape[-1] + added for x in (a["query"], a["key"])]
+        bound = sides[0] * sides[1] * width**0.5
+        return bound
 
 
 def heads(scaled: Scaled, func: Any, args: Any, kwargs: Any) -> tuple[Tensor, Tensor | None] | None:
     """Attention of several heads with packed weights or one each; None for the rarer kinds."""
-    given = inspect.signature(func).bind(*args, **kwargs)
-    given.apply_defaults()
-    a = given.arguments
+    a = _arguments(func, args, kwargs)
     rarer = ("bias_k", "bias_v", "add_zero_attn", "static_k", "static_v")
     if any(a[name] is not None and a[name] is not False for name in rarer) or a["query"].dim() != 3:
         return None
@@ -90,3 +121,9 @@ def _left_out(a: dict[str, Any], batch: int, count: int, dtype: torch.dtype) -> 
         if m is not None
     ]
     return sum(floats[1:], floats[0]) if floats else None
+
+
+def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    given = inspect.signature(func).bind(*args, **kwargs)
+    given.apply_defaults()
+    return given.arguments

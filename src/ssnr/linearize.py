@@ -22,6 +22,7 @@ from ssnr import _degrees as degrees
 from ssnr._approximated import KNOWN, LISTED, Places, flatten
 from ssnr._approximated import reaches as reaches
 from ssnr._exponents import is_wrapped
+from ssnr._scaled_attention import score_bound
 
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
@@ -126,6 +127,7 @@ class Reading(Bypass):
             depends on the tokens.
         peaks: the largest magnitudes that products with a weight put out: in float32 of each, in float64 of every
             third, which is enough because two weights in float32 shrink nothing by more than 2**300.
+        scores: a bound of what each softmax was given.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Reading(Bypass):
         self.copies = copies
         self.gates: list[Tensor] = []
         self.peaks: list[Tensor] = []
+        self.scores: list[Tensor] = []
         self._products = 0
         self._places = Places(net, sources, self.gates)
 
@@ -163,6 +166,8 @@ class Reading(Bypass):
             raise CopiesNeeded
         if name in LISTED:
             self._places.look(name, args, kwargs or {})
+            if name in _BY_SOFTMAX and (bound := score_bound(func, name, args, kwargs or {})) is not None:
+                self.scores.append(bound)
         if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input"), name):
             return self._rows(name, *args, **(kwargs or {}))
         if name in _CHOICES and (found := _chosen_rows(name, args, kwargs or {})) is not None:
@@ -208,6 +213,7 @@ class Reading(Bypass):
 _OF_BAGS = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse", "per_sample_weights",
             "include_last_offset", "padding_idx")  # fmt: skip
 _OF_ROWS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse", "padding_idx")
+_BY_SOFTMAX = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
 # In place, but what is positive stays what it is.
 _HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))

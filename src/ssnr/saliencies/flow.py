@@ -14,6 +14,7 @@ from ssnr._errors import ScoringError, UsageError
 from ssnr._model import Model, outputs_of
 from ssnr._own_functions import answered, others_behind
 from ssnr._scaled import Scaled
+from ssnr._scaled_attention import largest_score
 from ssnr.data import ones
 from ssnr.linearize import CopiesNeeded, linear, mark_tokens
 from ssnr.moments import Row, reduced
@@ -23,10 +24,7 @@ from ssnr.saliencies.signals import Signal, dense, followed, mapped, moved, set_
 _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
 # Where a layer puts out x below 2^-this, digits may be lost; some entry of its gradient is at least R/(x · entries).
 _SMALLEST = {torch.float64: 600, torch.float32: 88}
-# A softmax of larger numbers is a maximum; what rounding leaves of its gradient would be multiplied by their size.
-_SATURATED = {torch.float64: 61, torch.float32: 32}
 _NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'s range" for t in _SAFE}
-_BY_SOFTMAX = ("(softmax)", "(scaled_dot_product_attention)", "(multi_head_attention_forward)")
 
 
 def synflow(
@@ -94,7 +92,7 @@ def _once(
     approximated, peaks = read.approximated, read.peaks
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
-    if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(R.detach(), leaves, approximated)):
+    if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(read.scores, dtype)):
         return Signal(dict.fromkeys(model.scored), approximated=approximated), False
     if scale and exponent and (name := others_behind(R, called)) is not None:
         raise ScoringError(f"the network's own function {name}, of numbers beyond {scale.dtype}")
@@ -121,12 +119,9 @@ def _once(
     return Signal(tensors, dead, exponent, approximated), True
 
 
-def _below_saturation(R: Tensor, leaves: dict[str, Tensor], approximated: tuple[str, ...]) -> bool:
-    """Whether a softmax on the way may still be more than a maximum; some layer has a saliency of R over its size."""
-    if not any(place.endswith(_BY_SOFTMAX) for place in approximated):
-        return True
-    most = max((leaf.numel() for leaf in leaves.values()), default=1)
-    return float(R.abs()) < most * 2.0 ** (_SATURATED[R.dtype] + 1)
+def _below_saturation(scores: list[Tensor], dtype: torch.dtype) -> bool:
+    """Whether every softmax on the way is more than a maximum, as far as bounds of what it was given tell."""
+    return not scores or float(torch.stack(scores).max()) <= largest_score(dtype)
 
 
 def _reducing(rows: dict[str, Row], name: str, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -185,8 +180,6 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     if not bool(torch.isfinite(peaks).all()) or not len(present):
         return False
     low, high = _SAFE[dtype]
-    if any(place.endswith(_BY_SOFTMAX) for place in signal.approximated):
-        high = _SATURATED[dtype]
     exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
 
