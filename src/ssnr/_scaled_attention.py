@@ -61,26 +61,22 @@ def score_bound(func: Any, name: str, args: Any, kwargs: Any) -> Tensor | None:
             if is_wrapped(x) or not x.numel():
                 return None
             # Of every row the largest, because masked entries are anything.
-            bound: Tensor = torch.nan_to_num(x if dim is None else x.amax(dim), neginf=0.0).abs().amax().double()
-            return bound
+            return _peak(torch.nan_to_num(x if dim is None else x.amax(dim), neginf=0.0))
         if name == "scaled_dot_product_attention":
             query, key = (args[n] if len(args) > n else kwargs[word] for n, word in enumerate(("query", "key")))
             if is_wrapped(query) or not (query.numel() and key.numel()):
                 return None
             scale = kwargs.get("scale") or query.shape[-1] ** -0.5
-            bound = query.abs().amax().double() * key.abs().amax().double() * query.shape[-1] * scale
-            return bound
+            return torch.mul(_peak(query) * _peak(key), query.shape[-1] * scale)
         a = _arguments(func, args, kwargs)
         width = a["embed_dim_to_check"] // a["num_heads"]
         if is_wrapped(a["query"]) or not (a["query"].numel() and a["key"].numel()):
             return None
-        weights = [a["in_proj_weight"], a["q_proj_weight"], a["k_proj_weight"], a["in_proj_bias"]]
-        weight, bias = weights[:-1], weights[-1]
-        largest = torch.stack([w.abs().amax().double() for w in weight if w is not None]).max()
-        added = 0.0 if bias is None else bias.abs().amax().double()
-        sides = [x.abs().amax().double() * largest * x.shape[-1] + added for x in (a["query"], a["key"])]
-        bound = sides[0] * sides[1] * width**0.5
-        return bound
+        weights = [a[f"{part}_proj_weight"] for part in ("in", "q", "k")]
+        largest = torch.stack([_peak(weight) for weight in weights if weight is not None]).max()
+        added = 0.0 if a["in_proj_bias"] is None else _peak(a["in_proj_bias"])
+        one, other = (_peak(x) * largest * x.shape[-1] + added for x in (a["query"], a["key"]))
+        return torch.mul(one * other, width**0.5)
 
 
 def heads(scaled: Scaled, func: Any, args: Any, kwargs: Any) -> tuple[Tensor, Tensor | None] | None:
@@ -121,6 +117,10 @@ def _left_out(a: dict[str, Any], batch: int, count: int, dtype: torch.dtype) -> 
         if m is not None
     ]
     return sum(floats[1:], floats[0]) if floats else None
+
+
+def _peak(x: Tensor) -> Tensor:
+    return x.abs().amax().double()
 
 
 def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
