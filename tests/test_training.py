@@ -104,6 +104,22 @@ def test_a_finished_training_is_read_from_its_checkpoint(images, tmp_path):
     assert equal(net, again)
 
 
+@pytest.mark.parametrize(("channels", "stride", "expected"), [(15, 2, False), (16, 2, True), (15, 1, True)])
+def test_gradients_of_strided_pointwise_convolutions_of_few_channels_are_not_taken_channels_last(
+    channels, stride, expected, images
+):
+    seen = []
+    net = nn.Sequential(
+        nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 2, 1, stride=stride), nn.Flatten(), nn.Linear(2, 2)
+    )
+    net[2].register_forward_pre_hook(lambda _, args: (args[0][:, :, 0, 0],))
+    net[1].register_forward_hook(
+        lambda _, args, out: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    train(net, images, Settings(epochs=1, batch_size=64))
+    assert seen == [expected] * 2
+
+
 def test_masks_hold_in_training(images):
     net = small()
     mask = torch.zeros(4, 3, 3, 3)

@@ -8,7 +8,7 @@ Values are the same up to rounding; what is not covered is PyTorch's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -81,16 +81,20 @@ class _ConvolutionBackward(torch.autograd.Function):
         return of_g, of_x, of_weight, None, None
 
 
-# oneDNN's gradient of a strided 1×1 convolution of fewer channels than its block, laid out channels last, writes past
-# the end of its workspace (uxlfoundation/oneDNN issue 6035): now and then the process dies of it.
-_BLOCK = 16
+def safe_channels_last(channels: int, kernel: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a convolution may be differentiated channels last.
+
+    oneDNN's gradient of a strided 1×1 convolution of fewer channels than its block (16 at most) writes past the end of
+    its workspace then (uxlfoundation/oneDNN issue 6035): now and then the process dies of it.
+    """
+    return max(kernel) > 1 or max(stride) == 1 or channels >= 16
 
 
 def _gradients(
     g: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
 ) -> tuple[Maybe, Maybe, Maybe]:
     outputs = weight.shape[1] * geometry.groups if geometry.transposed else weight.shape[0]
-    if max(weight.shape[2:]) == 1 and x.shape[1] < _BLOCK and max(geometry.stride) > 1:
+    if not safe_channels_last(x.shape[1], weight.shape[2:], geometry.stride):
         x = x.contiguous()
     found: tuple[Maybe, Maybe, Maybe] = _aten.convolution_backward(g, x, weight, [outputs], *geometry, wanted)
     return found
