@@ -177,7 +177,7 @@ class Batch:
             steps = self._steps[k][edge, operation]
             of_image = source < len(block.inputs) and block.inputs[source] > k
             if len(steps) == 1:
-                into = [_take(value, samples)]
+                into = [_take(value, samples) if steps[0].reads else value]
             y = _take(gradient, samples)
             for step, x in zip(reversed(steps), reversed(into), strict=True):
                 self._note(step.saliencies(x, y), samples)

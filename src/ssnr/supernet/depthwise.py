@@ -20,6 +20,8 @@ class Depthwise:
     2 only pixels with even row and column take part: a plain convolution of those.
     """
 
+    reads = True
+
     def __init__(self, spec: layouts.Depthwise, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
         self._flipped = layer.magnitude.flip(2, 3)

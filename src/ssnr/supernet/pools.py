@@ -15,6 +15,8 @@ class AveragePool3:
     At stride 2 the image has even sides.
     """
 
+    reads = False
+
     def __init__(self, height: int, width: int, stride: int, dtype: torch.dtype) -> None:
         self.stride = stride
         rows, columns = (_window_sizes(n, stride, dtype) for n in (height, width))
@@ -36,6 +38,8 @@ class AveragePool3:
 
 class AveragePool2:
     """Means over 2×2 windows side by side."""
+
+    reads = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(H, W, b, C) → (H/2, W/2, b, C)."""
@@ -60,6 +64,8 @@ class MaxPool:
     that differ by less than rounding are another matter: in float32 now and then (one DARTS network in twenty) another
     one is the largest than in float64, and a layer or two before it differ by up to a hundredth.
     """
+
+    reads = True
 
     def __init__(self, stride: int) -> None:
         self.stride = stride

@@ -26,6 +26,8 @@ _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-
 class Conv:
     """k×k convolution with padding ⌊k/2⌋."""
 
+    reads = True
+
     def __init__(self, spec: layouts.Conv, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
         self._matrix = layer.magnitude[:, :, 0, 0]  # of a 1×1 convolution, all there is
@@ -92,6 +94,8 @@ class Conv:
 
 class Halves:
     """1×1 convolutions of the pixels with even, and of those with odd, row and column."""
+
+    reads = True
 
     def __init__(self, even: Conv, odd: Conv) -> None:
         self.even, self.odd = even, odd
