@@ -365,8 +365,27 @@ def test_what_is_all_beneath_a_constant_is_refused_and_not_called_dead():
     net = nn.Sequential(Stack(lambda x: x, 40, -40), Raised())
     (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
     assert score[:4] == (
-        None, None, "failed", "what flows through every layer is too small beside a constant for any format",
+        None, None, "failed", "what flows through every layer is too small beside other numbers for any format",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("exponent", [20, 24, 26, 40])
+def test_what_is_taken_out_of_a_tensor_of_far_larger_numbers_is_right_or_refused(exponent):
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.grow, self.head = Stack(lambda x: x, 40, exponent), nn.Linear(WIDTH, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.cat([x, self.grow(x)]))[0]
+
+    net = Rows()
+    (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
+    if score.status == "ok":
+        assert score.value == pytest.approx(float(net.head.weight.detach().double().abs().sum()), rel=1e-12)
+    else:
+        assert score.reason == "what flows through every layer is too small beside other numbers for any format"
+    assert (score.status == "ok") == (exponent < 26)
 
 
 def test_behind_a_weight_of_zeros_a_network_is_dead_however_small_it_is_in_front():

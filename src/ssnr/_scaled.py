@@ -318,9 +318,13 @@ class Scaled(TorchFunctionMode):
         return type(value)(map(self.real, value)) if isinstance(value, (tuple, list)) else value
 
     def _times(self, value: Tensor, exponent: int) -> Tensor:
-        """t·2^e as far as the format holds it; what is too small has no gradient, rather than a wrong one."""
-        out = value * self._power(exponent)
-        return self._let_go(out) if exponent < -self.limit - self.middle else out
+        """t·2^e as far as the format holds it; what is too small is zero, and has no gradient: lost, not wrong."""
+        if exponent >= -self.limit:
+            return value * self._power(exponent)
+        lost = exponent + math.frexp(peak_of(value))[1] < -self.limit
+        # In two steps, because what is infinite stays so.
+        out = value * self._power(-self.limit) * self._power(-self.limit if lost else exponent + self.limit)
+        return self._let_go(out) if lost else out
 
     def _let_go(self, value: Tensor) -> Tensor:
         """The value, its gradient zero."""

@@ -109,12 +109,14 @@ def _once(
     flows = found[len(leaves) :]
     del found
     magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
+    if scale and abs(exponent) > scale.limit and bool(torch.isfinite(R)) and not all(map(_finite, magnitudes)):
+        raise ScoringError(f"numbers of one tensor are further apart than {scale.dtype} holds")
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
     if dead and scale is not None and (scale.lost or _vanishing(magnitudes, dtype)):
         # Where anything flows, the output does depend on the input, by too little beside what biases add.
         dead = not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor))
         if dead and all(bool(leaf.any()) for leaf in leaves.values()):  # no weight of zeros is to blame
-            raise ScoringError("what flows through every layer is too small beside a constant for any format")
+            raise ScoringError("what flows through every layer is too small beside other numbers for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
 
@@ -188,6 +190,10 @@ def _vanishing(magnitudes: Sequence[Tensor | Row | None], dtype: torch.dtype) ->
     """Whether gradients come close to the smallest numbers: then they end there, and not at a factor of zero."""
     peaks = [float(m.amax()) for m in magnitudes if isinstance(m, Tensor) and m.numel()]
     return any(0.0 < peak < 2.0 ** _SAFE[dtype][0] for peak in peaks)
+
+
+def _finite(saliency: Tensor | Row | None) -> bool:
+    return not isinstance(saliency, Tensor) or bool(torch.isfinite(saliency).all())
 
 
 def _peak(saliency: Tensor | Row) -> Any:
