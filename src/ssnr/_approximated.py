@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssnr import _degrees as degrees
+from ssnr._calling import graph
 from ssnr._probing import of_degree_one
 
 _QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
@@ -113,13 +114,4 @@ def _caller(names: Mapping[int, str]) -> str | None:
 def reaches(value: Tensor, sources: Sequence[Tensor]) -> bool:
     """Whether any source is in the graph behind a value, whatever its gradient."""
     wanted = {id(source) for source in sources}
-    todo, seen = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if id(getattr(node, "variable", None)) in wanted:
-            return True
-        todo += [before for before, _ in node.next_functions]
-    return False
+    return any(id(getattr(node, "variable", None)) in wanted for node in graph([value]))

@@ -222,17 +222,25 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
 def strangers(output: Any, weights: Mapping[str, Tensor]) -> str | None:
     """The shapes of parameters behind an output that are none of the weights it was called with; None without any."""
     own = {id(weight) for weight in weights.values()}
-    todo, seen, found = [tensor.grad_fn for tensor in flatten(output)], set(), []
+    found = []
+    for node in graph(flatten(output)):
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
+            found.append(str(tuple(leaf.shape)))
+    return ", ".join(sorted(found)) or None
+
+
+def graph(outputs: Iterable[Tensor], inputs: Iterable[Tensor] = ()) -> Iterator[Any]:
+    """Nodes of autograd's graph behind the outputs that are not behind the inputs."""
+    seen = {t.grad_fn for t in inputs}
+    todo = [t.grad_fn for t in outputs]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
-            found.append(str(tuple(leaf.shape)))
+        yield node
         todo += [before for before, _ in node.next_functions]
-    return ", ".join(sorted(found)) or None
 
 
 def outputs_of(output: Any) -> list[Tensor]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 
+from ssnr._calling import graph
+
 Answer = Callable[[Callable[..., Any], str, Any, Any], Any]
 
 
@@ -32,13 +34,8 @@ def answered(answer: Answer) -> Iterator[set[type]]:
 
 def others_behind(value: Tensor, called: set[type]) -> str | None:
     """The name of such a function in the graph behind a value that none of these classes is: its `apply` was kept."""
-    todo, seen = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, BackwardCFunction) and (own := type(node)._forward_cls) not in called:
-            return str(own.__name__)
-        todo += [before for before, _ in node.next_functions]
+    for node in graph([value]):
+        own = getattr(type(node), "_forward_cls", None)
+        if isinstance(node, BackwardCFunction) and own not in called:
+            return str(getattr(own, "__name__", own))
     return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ssnr._calling import graph
 from ssnr._model import flatten
 
 Matches = Callable[[Any], bool]  # whether a node of the graph is the operation
@@ -80,7 +81,7 @@ def _where(net: nn.Module, run: Run, matches: Matches) -> str:
     found: list[str] = []
 
     def look(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if not found and any(map(matches, _graph(flatten(output), flatten([args, kwargs])))):
+        if not found and any(map(matches, graph(flatten(output), flatten([args, kwargs])))):
             found.append(f", in layer {name!r} ({type(module).__name__})" if name else "")
 
     handles = [
@@ -96,25 +97,12 @@ def _where(net: nn.Module, run: Run, matches: Matches) -> str:
     return found[0] if found else ""
 
 
-def _graph(outputs: Iterable[Tensor], inputs: Iterable[Tensor]) -> Iterator[Any]:
-    """Nodes behind the outputs that are not behind the inputs."""
-    seen = {t.grad_fn for t in inputs}
-    todo = [t.grad_fn for t in outputs]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        yield node
-        todo += [before for before, _ in node.next_functions]
-
-
 def _between(value: Tensor, leaves: Iterable[Tensor]) -> set[Any]:
     """Nodes behind the value that have a leaf behind them."""
     wanted = {id(leaf) for leaf in leaves}
     after: dict[Any, list[Any]] = defaultdict(list)
     todo = []
-    for node in _graph([value], ()):
+    for node in graph([value], ()):
         if id(getattr(node, "variable", None)) in wanted:
             todo.append(node)
         for before, _ in node.next_functions:
