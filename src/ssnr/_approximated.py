@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssnr import _degrees as degrees
 from ssnr._calling import graph
+from ssnr._exponents import tensors_in
 from ssnr._probing import of_degree_one
 
 _QUOTIENTS = frozenset(("div", "true_divide", "divide", "truediv", "itruediv"))
@@ -26,7 +27,6 @@ _CURVES = """
     lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell round sign sgn floor ceil trunc frac
 """
 _CURVED = frozenset(_CURVES.split())
-_CLAMPS = frozenset(("clamp", "clamp_min", "clip"))
 # What needs no trying: named by its name, or of degree one in each of its tensors, or no function of numbers.
 KNOWN = frozenset(
     _CURVED | _PRODUCTS | (degrees.PASSES | degrees.ARITHMETIC | degrees.JOINS) - {"lerp", "grid_sample", "prelu"}
@@ -49,13 +49,13 @@ class Places:
 
     def look(self, name: str, args: Any, kwargs: Any) -> None:
         """Write the function down where it is applied to activations, a product where both factors are."""
-        if name in _CLAMPS and _is_relu(args, kwargs):
+        if name in degrees.CLAMPS and _is_relu(args, kwargs):
             return
         place = 0 if name.startswith("add") else degrees.BIAS_AT.get(name)
         if place is not None:  # a bias is a term, and no factor
             args = (*args[:place], *args[place + 1 :])
             kwargs = {key: value for key, value in kwargs.items() if key != "bias"} if kwargs else kwargs
-        given = flatten(args) if name == "einsum" else (*args, *kwargs.values())
+        given = tensors_in(args) if name == "einsum" else (*args, *kwargs.values())
         needed = [a for a in given if isinstance(a, Tensor) and a.requires_grad]
         if name in _PRODUCTS and not (name in _QUOTIENTS and needed and needed[-1] is not args[0]):
             live = [a for a in needed if a.grad_fn is not None]  # weights are leaves, nearly always
@@ -67,9 +67,9 @@ class Places:
 
     def tried(self, func: Any, raw: str, args: Any, kwargs: Any, out: Any) -> None:
         """Write a function down that no table lists, unless twice its arguments gave twice as much."""
-        if not any(t.requires_grad for t in flatten(out)):
+        if not any(t.requires_grad for t in tensors_in(out)):
             return
-        needed = [a for a in flatten((args, kwargs)) if a.requires_grad]
+        needed = [a for a in tensors_in((args, kwargs)) if a.requires_grad]
         flowing = [a for a in needed if a.grad_fn is not None and reaches(a, [*self._sources, *self._gates])]
         groups = [flowing] if flowing else [[a] for a in needed]  # all that flows at once, or each weight by itself
         in_place = raw.endswith("_") and not raw.startswith("__")
@@ -80,17 +80,6 @@ class Places:
         if self._names is None:
             self._names = {id(module): name for name, module in self._net.named_modules()}
         self.found[f"{_caller(self._names) or 'the network'} ({function})"] = None
-
-
-def flatten(value: Any) -> list[Tensor]:
-    """All tensors of a nest of arguments."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        return [t for item in value.values() for t in flatten(item)]
-    if isinstance(value, (tuple, list)):
-        return [t for item in value for t in flatten(item)]
-    return []
 
 
 def _is_relu(args: Any, kwargs: Any) -> bool:

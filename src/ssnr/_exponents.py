@@ -34,15 +34,20 @@ def marked(value: Any, exponent: int) -> Any:
     return value
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors of a nest of arguments."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in tensors_in(item)]
+    if isinstance(value, (tuple, list)):
+        return [t for item in value for t in tensors_in(item)]
+    return []
+
+
 def carriers(value: Any) -> list[Tensor]:
     """All tensors of a nest that carry an exponent."""
-    if isinstance(value, Tensor):
-        return [value] if carries(value) else []
-    if isinstance(value, dict):
-        return [t for item in value.values() for t in carriers(item)]
-    if isinstance(value, (tuple, list)):
-        return [t for item in value for t in carriers(item)]
-    return []
+    return [t for t in tensors_in(value) if carries(t)]
 
 
 def is_number(value: Any) -> bool:

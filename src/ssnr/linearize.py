@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssnr import _degrees as degrees
-from ssnr._approximated import KNOWN, LISTED, Places, flatten
+from ssnr._approximated import KNOWN, LISTED, Places
 from ssnr._approximated import reaches as reaches
-from ssnr._exponents import is_wrapped
+from ssnr._exponents import is_wrapped, tensors_in
 from ssnr._scaled_attention import score_bound
 
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
@@ -182,7 +182,7 @@ class Reading(Bypass):
             if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
                 self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
         if isinstance(out, Tensor):
-            if not out.is_floating_point() and not _is_fresh(name) and any(map(_is_token, flatten(args))):
+            if not out.is_floating_point() and not _is_fresh(name) and any(map(_is_token, tensors_in(args))):
                 mark_tokens(out)
         elif name in _PARTS and _is_token(args[0]):
             parts = tuple(out)
