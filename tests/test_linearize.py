@@ -493,10 +493,15 @@ def test_what_leaves_positive_numbers_as_they_are_is_not_approximated():
     assert approximated(net, (3,)) == ()
 
     class Capped(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.clamp(0, 6)
+        def __init__(self, least: object, most: object) -> None:
+            super().__init__()
+            self.least, self.most = least, most
 
-    assert approximated(nn.Sequential(nn.Linear(3, 3), Capped()), (3,)) == ("1 (clamp)",)
+        def forward(self, x: Tensor) -> Tensor:
+            return x.clamp(self.least, self.most)
+
+    for bounds in ((0, 6), (torch.zeros(3), torch.full((3,), 6.0))):
+        assert approximated(nn.Sequential(nn.Linear(3, 3), Capped(*bounds)), (3,)) == ("1 (clamp)",)
 
 
 def test_a_constant_network_in_float32_has_no_overall_ssnr_either():

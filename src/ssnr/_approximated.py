@@ -49,7 +49,7 @@ class Places:
 
     def look(self, name: str, args: Any, kwargs: Any) -> None:
         """Write the function down where it is applied to activations, a product where both factors are."""
-        if name in degrees.CLAMPS and _is_relu(args, kwargs):
+        if name in degrees.CLAMPS and degrees.lower_bound(args, kwargs) is not None:
             return
         place = 0 if name.startswith("add") else degrees.BIAS_AT.get(name)
         if place is not None:  # a bias is a term, and no factor
@@ -80,13 +80,6 @@ class Places:
         if self._names is None:
             self._names = {id(module): name for name, module in self._net.named_modules()}
         self.found[f"{_caller(self._names) or 'the network'} ({function})"] = None
-
-
-def _is_relu(args: Any, kwargs: Any) -> bool:
-    """Whether a clamp has a lower bound alone, of 0 or less: what is positive stays what it is."""
-    bounds = [bound for bound in (*args[1:], *kwargs.values()) if bound is not None and not isinstance(bound, Tensor)]
-    low = kwargs.get("min", args[1] if len(args) > 1 else None)
-    return len(bounds) == 1 and isinstance(low, (int, float)) and low <= 0
 
 
 def _caller(names: Mapping[int, str]) -> str | None:

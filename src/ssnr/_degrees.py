@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ssnr._exponents import is_number
+
 
 def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -106,3 +108,10 @@ def out_of_place(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
         args = (kwargs.pop("input"),)
     place = INPLACE_AT.get(name, len(args))
     return (*args[:place], *(False for _ in args[place : place + 1]), *args[place + 1 :]), kwargs
+
+
+def lower_bound(args: Any, kwargs: Any) -> float | None:
+    """The bound of a clamp that has a lower one alone, of 0 or less: what is positive stays what it is."""
+    low = kwargs.get("min", args[1] if len(args) > 1 else None)
+    only = kwargs.get("max") is None and all(bound is None for bound in args[2:])
+    return float(low) if only and is_number(low) and low <= 0 else None

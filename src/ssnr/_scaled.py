@@ -123,7 +123,7 @@ class Scaled(TorchFunctionMode):
             product = torch.mul if name == "addcmul" else torch.div
             term = self._rule(product, product.__name__, tensors[1:], args[1:], {})
             return self.sum(torch.add, "add", (args[0], term), {"alpha": kwargs.get("value", 1)})
-        if name in degrees.CLAMPS and (low := _least(args, kwargs)) is not None:
+        if name in degrees.CLAMPS and (low := degrees.lower_bound(args, kwargs)) is not None:
             floor = low * self._power(-exponent_of(args[0]))
             return self._centred(marked(args[0].clamp(min=floor), exponent_of(args[0])))
         if name in degrees.LINES and exponent_of(tensors[0]) < -self.middle:
@@ -354,13 +354,6 @@ class Scaled(TorchFunctionMode):
 
 def _exponent(value: Any) -> int:
     return exponent_of(value) if isinstance(value, Tensor) else 0
-
-
-def _least(args: Any, kwargs: Any) -> float | None:
-    """The bound of a clamp that has a lower one alone, of 0 or less."""
-    low = kwargs.get("min", args[1] if len(args) > 1 else None)
-    only = kwargs.get("max") is None and all(bound is None for bound in args[2:])
-    return float(low) if only and is_number(low) and low <= 0 else None
 
 
 def _is_everything(place: Any) -> bool:
