@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness import Row, call, spread, stopwatch, taking_turns
 from ssnr.spaces import get_space
-from ssnr.spaces.nasbench201 import CELLS_PER_STAGE, WIDTHS, parse_ops
+from ssnr.spaces.nasbench201.space import CELLS_PER_STAGE, WIDTHS, parse_ops
 
 PASSES = 3  # forward, gradient of the input, gradient of the weight
 SPACE = "nasbench201"

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.naive import aggregates
-from ssnr.recipes import get_recipe
+from ssnr.core.recipes import get_recipe
 from ssnr.scoring import measure
 from ssnr.spaces import get_space
 

@@ -11,8 +11,8 @@ import time
 import torch
 
 import ssnr
-from ssnr._errors import SsnrError
-from ssnr.targets import batch_for, resolve
+from ssnr.cli.targets import batch_for, resolve
+from ssnr.core.errors import SsnrError
 
 LISTED = {
     "torchvision": "alexnet vgg16 vgg16_bn googlenet inception_v3 resnet18 resnet50 wide_resnet50_2 resnext50_32x4d "

@@ -52,6 +52,6 @@ def rows(quick: bool) -> list[Row]:
 
 def _has_supernet(space: str) -> bool:
     from ssnr.spaces import get_space
-    from ssnr.supernet.layouts import LAYOUTS
+    from ssnr.supernet.layouts.base import LAYOUTS
 
     return get_space(space).family in LAYOUTS

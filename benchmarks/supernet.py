@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from benchmarks import naive
-from ssnr.aggregate import layerwise_ssnr, ssnr, sum_
-from ssnr.moments import Moments
+from ssnr.core.aggregates import layerwise_ssnr, ssnr, sum_
+from ssnr.core.moments import Moments
 from ssnr.scoring import measure
 from ssnr.spaces import Space, get_space
 from ssnr.supernet import Supernet

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.harness import SEED, Measured, Row, Taken, call, spread, stopwatch, taking_turns
 from ssnr.spaces import get_space
-from ssnr.supernet.layouts import LAYOUTS
+from ssnr.supernet.layouts.base import LAYOUTS
 
 AGGREGATES = ("sum", "ssnr", "layerwise_ssnr")
 WORK = {

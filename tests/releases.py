@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssnr._errors import BenchmarkError
-from ssnr.spaces.nasbench201 import NasBench201
+from ssnr.core.errors import BenchmarkError
+from ssnr.spaces.nasbench201.space import NasBench201
 
 CELLS = [NasBench201().parse(index) for index in range(4)]
 SETS = {

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from ssnr.moments import Moments
-from ssnr.store import Architecture, Group, Result, Store
+from ssnr.core.moments import Moments
+from ssnr.core.results import Result
+from ssnr.store import Architecture, Group, Store
 
 SPACE = "toy"
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssnr._model import Model
-from ssnr.recipes import get_recipe
-from ssnr.saliencies.flow import synflow
+from ssnr.core.recipes import get_recipe
+from ssnr.networks.model import Model
+from ssnr.saliencies.synflow import synflow
 
 
 class Trunk(nn.Module):

@@ -19,11 +19,12 @@ import pytest
 from scipy import stats as scipy_stats
 
 import ssnr
-from ssnr import benchmarks, stats
-from ssnr._errors import ArchitectureError, BenchmarkError, UsageError
+from ssnr import benchmarks
+from ssnr.core.errors import ArchitectureError, BenchmarkError, UsageError
 from ssnr.spaces import get_space
 from ssnr.store import Store
-from ssnr.studies import study
+from ssnr.studies import stats
+from ssnr.studies.study import study
 from sweeps import benchmark, fill, group
 from test_cli import ssnr as command
 

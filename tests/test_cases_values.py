@@ -129,7 +129,7 @@ def test_a_batch_given_twice_has_the_saliency_of_the_batch():
 
 def test_the_temperature_is_part_of_the_recipes_text():
     """alecwangcq/GraSP#1: why −θ, and which temperature?"""
-    from ssnr.recipes import get_recipe
+    from ssnr.core.recipes import get_recipe
 
     recipe = get_recipe("seed(temperature=200)")
     assert str(recipe) == "seed(temperature=200.0)"
@@ -140,7 +140,7 @@ def test_the_temperature_is_part_of_the_recipes_text():
 
 def test_train_and_eval_mode_are_two_recipes_with_two_numbers():
     """BayesWatch/nas-without-training#1: the mode that the network happens to be in decides the score."""
-    from ssnr.recipes import get_recipe
+    from ssnr.core.recipes import get_recipe
 
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -165,7 +165,7 @@ def test_train_and_eval_mode_are_two_recipes_with_two_numbers():
 
 def test_every_row_of_list_proxies_carries_a_direction():
     """idstcv/ZenNAS#34 and zero-cost-nas#14: is bigger better?"""
-    from ssnr.proxies import PLAIN, SALIENCIES
+    from ssnr.core.catalogue import PLAIN, SALIENCIES
 
     for table in (SALIENCIES, PLAIN):
         for name in table:

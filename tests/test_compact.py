@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssnr._errors import UsageError
+from ssnr.core.errors import UsageError
+from ssnr.paper.compact import compact
 from ssnr.pruning import apply, masks
-from ssnr.pruning.compact import compact
 from ssnr.spaces import get_space
 
 

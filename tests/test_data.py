@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssnr import data
-from ssnr._errors import UsageError
+from ssnr.core.errors import UsageError
 
 CIFAR10 = os.environ.get("SSNR_CIFAR10")
 needs_cifar10 = pytest.mark.skipif(CIFAR10 is None, reason="SSNR_CIFAR10 is not set")

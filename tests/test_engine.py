@@ -14,8 +14,8 @@ import torch
 
 import ssnr
 from ssnr import engine
+from ssnr.core.results import failed
 from ssnr.data import noise
-from ssnr.proxies import failed
 from ssnr.spaces import get_space
 from ssnr.store import Store
 
@@ -50,7 +50,7 @@ def test_values_do_not_depend_on_the_number_of_workers(tmp_path, reference, work
 
 
 def test_values_do_not_depend_on_order_chunks_or_other_architectures(tmp_path, reference, monkeypatch):
-    monkeypatch.setattr(engine, "CHUNK_WITH_DATA", 1)
+    monkeypatch.setattr(engine.runs, "CHUNK_WITH_DATA", 1)
     found = sweep(tmp_path / "s.sqlite", archs=ARCHS[::-1][:5])
     assert found == {arch: reference[arch] for arch in found}
 
@@ -63,7 +63,7 @@ def test_values_do_not_depend_on_what_was_asked_before(tmp_path, reference):
 
 def test_a_second_run_scores_nothing(tmp_path, reference, monkeypatch):
     sweep(tmp_path / "s.sqlite")
-    monkeypatch.setattr(engine, "score_chunk", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(engine.runs, "score_chunk", lambda *_: pytest.fail("scored again"))
     assert sweep(tmp_path / "s.sqlite") == reference
     assert set(sweep(tmp_path / "s.sqlite", proxies=["synflow/ssnr", "synflow/layerwise_ssnr(0.75,3)"])) == set(ARCHS)
 
@@ -125,7 +125,7 @@ class Deadly(type(SPACE)):
 
 
 def test_a_worker_that_dies_is_reported_and_what_was_scored_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "CHUNK", 1)
+    monkeypatch.setattr(engine.runs, "CHUNK", 1)
     path = tmp_path / "s.sqlite"
     with pytest.raises(ssnr.SsnrError, match="a worker process died, most likely for lack of memory: what was scored"):
         list(ssnr.sweep(Deadly("imagenet16-120"), ARCHS, ["synflow"], store=path, workers=2))

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import ssnr
-from ssnr._errors import UsageError
-from ssnr.curves import COLUMNS, SCORES, relative, tracking
-from ssnr.experiments import Protocol, curve
+from ssnr.core.errors import UsageError
+from ssnr.paper.curve import COLUMNS, SCORES, relative, tracking
+from ssnr.paper.pruning_runs import Protocol, curve
 from ssnr.pruning import masks
 
 

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ssnr import cli, curves, plots
-from ssnr._errors import UsageError
-from ssnr.experiments import Ways
-from ssnr.fig1 import QUICK, Plan, draw, fig1
+from ssnr import cli
+from ssnr.core.errors import UsageError
+from ssnr.paper import curve as curves
+from ssnr.paper import plots as paper_plots
+from ssnr.paper.fig1 import QUICK, Plan, draw, fig1
+from ssnr.paper.pruning_runs import Ways
 from ssnr.spaces import get_space
+from ssnr.studies import plots
 
 FOLDER = os.environ.get("SSNR_CIFAR10", "")
 needs_images = pytest.mark.skipif(not FOLDER, reason="SSNR_CIFAR10 is not set")
@@ -80,7 +83,7 @@ def test_the_page_says_what_the_picture_shows(tmp_path):
 
 
 def test_the_picture_has_a_panel_for_each_reading(tmp_path):
-    figure = plots.pruning_curve(TABLE)
+    figure = paper_plots.pruning_curve(TABLE)
     left = [ax for ax in figure.axes if ax.get_title()]
     rho = "Spearman ρ with accuracy: sum 1.00 · ssnr 1.00 · layerwise_ssnr 1.00"
     assert [ax.get_title() for ax in left] == [f"{title}\n{rho}" for title in curves.READINGS.values()]

@@ -341,7 +341,7 @@ def test_the_users_batch_is_as_it_was():
 
 
 def test_a_users_own_proxy_may_train_the_network_and_leaves_no_trace_either():
-    from ssnr.proxies import PLAIN
+    from ssnr.core.catalogue import PLAIN
 
     @ssnr.register_proxy()
     def loss_after_a_step(net, batch):

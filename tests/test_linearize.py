@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ssnr
-from ssnr._model import Model
-from ssnr.recipes import get_recipe
-from ssnr.saliencies.flow import synflow
+from ssnr.core.recipes import get_recipe
+from ssnr.networks.model import Model
+from ssnr.saliencies.synflow import synflow
 
 PROXIES = ["synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr"]
 FORMATS = [("seed", 1e-12), ("seed(synflow_dtype=float32)", 1e-6)]

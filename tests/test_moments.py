@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssnr._errors import ScoringError
-from ssnr.aggregate import AGGREGATES
-from ssnr.moments import Rules, from_tensors, pack, reduced, unpack
+from ssnr.core.aggregates import AGGREGATES
+from ssnr.core.errors import ScoringError
+from ssnr.core.moments import Rules, from_tensors, pack, reduced, unpack
 
 
 def moments(**layers: list[float] | None):

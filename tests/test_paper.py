@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from ssnr import benchmarks, engine
-from ssnr.reproduce import fig2
+from ssnr.paper.fig2 import fig2
 from ssnr.spaces import get_space
 from ssnr.store import Store
-from ssnr.studies import study
+from ssnr.studies.study import study
 
 pytestmark = pytest.mark.skipif("SSNR_DATA" not in os.environ, reason="SSNR_DATA is not set")
 PROXIES = ["synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr"]

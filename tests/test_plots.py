@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssnr import plots
-from ssnr._errors import SsnrError, UsageError
+from ssnr.core.errors import SsnrError, UsageError
 from ssnr.store import Store
-from ssnr.studies import study
+from ssnr.studies import plots
+from ssnr.studies.study import study
 from sweeps import benchmark, fill, group, total
 
 N = 60

@@ -10,10 +10,10 @@ from torch import nn
 
 import ssnr
 from random_nets import Net, naive_synflow
-from ssnr._model import Model
-from ssnr._scaled import Scaled
-from ssnr.recipes import get_recipe
-from ssnr.saliencies import flow
+from ssnr.core.recipes import get_recipe
+from ssnr.interpret.scaled import Scaled
+from ssnr.networks.model import Model
+from ssnr.saliencies import synflow as flow
 
 SHAPE = (2, 6, 6)
 SEEDS = st.integers(0, 10**9)

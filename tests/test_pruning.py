@@ -19,7 +19,7 @@ from torch.nn.utils import prune
 import ssnr
 from networks import golden, golden_batch, naive_gradients, naive_synflow, small, small_batch, state
 from ssnr import pruning
-from ssnr.proxies import SALIENCIES
+from ssnr.core.catalogue import SALIENCIES
 
 BUILT_IN = [*SALIENCIES, "random"]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ssnr._errors import UsageError
-from ssnr.recipes import RECIPES, Recipe, get_recipe
+from ssnr.core.errors import UsageError
+from ssnr.core.recipes import RECIPES, Recipe, get_recipe
 
 WITH_OPTIONS = ["seed(dtype=float32)", "seed(temperature=200.0)", "naslib(ddof=1,dtype=float64)"]
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from ssnr._errors import UsageError
-from ssnr._registry import Registry
-from ssnr.aggregate import AGGREGATES, register_aggregate
-from ssnr.proxies import parse_proxies, parse_proxy, register_proxy, register_saliency
+from ssnr.core.aggregates import AGGREGATES, register_aggregate
+from ssnr.core.catalogue import parse_proxies, parse_proxy, register_proxy, register_saliency
+from ssnr.core.errors import UsageError
+from ssnr.core.registry import Registry
 
 
 def test_names_are_looked_up_and_unknown_ones_suggest_near_ones():

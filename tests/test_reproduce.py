@@ -6,8 +6,8 @@ import json
 import pandas as pd
 import pytest
 
-from ssnr._errors import SsnrError, UsageError
-from ssnr.reproduce import FIG2_PAPER, fig2
+from ssnr.core.errors import SsnrError, UsageError
+from ssnr.paper.fig2 import FIG2_PAPER, fig2
 from ssnr.store import Store
 from sweeps import benchmark, fill, group, moments
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import ssnr
 from networks import golden, golden_batch, matrices, naive_gradients, naive_synflow, small, small_batch
-from ssnr.proxies import SALIENCIES
+from ssnr.core.catalogue import SALIENCIES
 from ssnr.spaces import get_space
 
 W1 = {
@@ -378,7 +378,7 @@ def test_float_targets_mean_squared_error():
 
 
 def test_a_saliency_and_a_proxy_of_ones_own_work_at_once():
-    from ssnr.proxies import PLAIN
+    from ssnr.core.catalogue import PLAIN
 
     @ssnr.register_saliency(data=False)
     def twice_magnitude(net, batch):

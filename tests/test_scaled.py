@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ssnr
-from ssnr._model import Model
-from ssnr.moments import from_tensors
-from ssnr.recipes import get_recipe
-from ssnr.saliencies import flow
+from ssnr.core.moments import from_tensors
+from ssnr.core.recipes import get_recipe
+from ssnr.networks.model import Model
+from ssnr.saliencies import synflow as flow
 
 WIDTH = 8
 

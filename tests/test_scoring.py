@@ -6,7 +6,7 @@ from torch import nn
 
 import ssnr
 from networks import golden, golden_batch, small, small_batch, state
-from ssnr.proxies import SALIENCIES
+from ssnr.core.catalogue import SALIENCIES
 
 ZEROS = torch.zeros(2, 2)
 EVERYTHING = [*SALIENCIES, "params", "flops", "reachable_params", "layers"]

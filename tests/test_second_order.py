@@ -13,9 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 import ssnr
 from networks import golden, golden_batch, naive_gradients
-from ssnr._model import Model, preserved
+from ssnr.core.recipes import get_recipe
 from ssnr.data import batch_of
-from ssnr.recipes import get_recipe
+from ssnr.networks.model import Model
+from ssnr.networks.preserve import preserved
 from ssnr.saliencies.gradients import second_order_error
 
 

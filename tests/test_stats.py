@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from ssnr import stats
-from ssnr._errors import UsageError
+from ssnr.core.errors import UsageError
 from ssnr.spaces import get_space
+from ssnr.studies import stats
 
 
 def noisy(n: int, *, levels: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssnr._errors import StoreError
-from ssnr.moments import from_tensors
-from ssnr.store import Architecture, Group, Result, Store
+from ssnr.core.errors import StoreError
+from ssnr.core.moments import from_tensors
+from ssnr.core.results import Result
+from ssnr.store import Architecture, Group, Store
 
 GROUP = Group("space", "synflow", "seed", 0)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssnr._errors import StoreError, UsageError
-from ssnr.proxies import PLAIN, register_proxy
-from ssnr.store import Architecture, Group, Result, Store
-from ssnr.studies import study
+from ssnr.core.catalogue import PLAIN, register_proxy
+from ssnr.core.errors import StoreError, UsageError
+from ssnr.core.results import Result
+from ssnr.store import Architecture, Group, Store
+from ssnr.studies.study import study
 from sweeps import SPACE, benchmark, fill, group, moments, total
 
 ABCD = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
@@ -328,7 +329,7 @@ def test_a_path_is_opened_and_closed_again(store):
 
 
 def test_studies_and_figures_never_import_torch():
-    code = "import sys, ssnr.studies, ssnr.plots, ssnr.reproduce; sys.exit('torch' in sys.modules)"
+    code = "import sys, ssnr.studies, ssnr.studies.plots, ssnr.paper.fig2; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

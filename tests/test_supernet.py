@@ -13,13 +13,20 @@ import torch
 from scipy.stats import spearmanr
 
 from ssnr import benchmarks
-from ssnr._errors import UsageError
-from ssnr.aggregate import layerwise_ssnr, ssnr
-from ssnr.moments import Moments
+from ssnr.core.aggregates import layerwise_ssnr, ssnr
+from ssnr.core.errors import UsageError
+from ssnr.core.moments import Moments
 from ssnr.scoring import measure
-from ssnr.spaces import darts, nasbench201, nasbench201_net
-from ssnr.spaces.cells import weights_rng
-from ssnr.supernet import Supernet, layouts, steps
+from ssnr.spaces.darts import layout as darts_plan
+from ssnr.spaces.darts import space as darts
+from ssnr.spaces.modules import weights_rng
+from ssnr.spaces.nasbench201 import net as nasbench201_net
+from ssnr.spaces.nasbench201 import space as nasbench201
+from ssnr.supernet import Supernet
+from ssnr.supernet.kernels import conv as steps
+from ssnr.supernet.layouts import base as layouts
+from ssnr.supernet.layouts import darts as darts_layout
+from ssnr.supernet.layouts import nasbench201 as nasbench201_layout
 
 CONV = "nor_conv_3x3"
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -215,11 +222,14 @@ def test_architectures_share_the_weights_of_edge_and_operation():
 
 DEEP = {
     "60 cells": (
-        (DeepCells("imagenet16-120"), partial(layouts.nasbench201, cells_per_stage=DeepCells.cells_per_stage)),
+        (
+            DeepCells("imagenet16-120"),
+            partial(nasbench201_layout.nasbench201, cells_per_stage=DeepCells.cells_per_stage),
+        ),
         (CONV,) * 6,
     ),
     "20 cells with two inputs": (
-        (DeepDarts(), partial(layouts.darts, skeleton=darts.SKELETONS["darts"])),
+        (DeepDarts(), partial(darts_layout.darts, skeleton=darts_plan.SKELETONS["darts"])),
         {kind: darts_cell(CONVOLUTIONS) for kind in ("normal", "reduce")},
     ),
 }
@@ -254,7 +264,7 @@ def test_memory_does_not_grow_with_the_number_of_architectures():
     ("space", "dtype", "message"),
     [
         ("nasbench201", torch.float16, "expected torch.float32 or torch.float64"),
-        ("nasbench101", torch.float32, "no supernet for nasbench101: there is one for nasbench201, "),
+        ("nasbench101", torch.float32, "no supernet for nasbench101: there is one for darts, "),
         ("transnasbench101-micro/normal", torch.float32, "its decoder has biases and a tanh"),
     ],
 )

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import sweeps
-from ssnr import table1
-from ssnr._errors import UsageError
+from ssnr.core.errors import UsageError
+from ssnr.paper import table1
 from ssnr.store import Store
 
 ARCHS = [f"arch {n}" for n in range(12)]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import ssnr
 from networks import golden
-from ssnr._libraries import MOST
-from ssnr.targets import Target, batch_for, resolve
+from ssnr.cli.libraries import MOST
+from ssnr.cli.targets import Target, batch_for, resolve
 
 
 class Image(nn.Sequential):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssnr._errors import SsnrError, UsageError
+from ssnr.core.errors import SsnrError, UsageError
+from ssnr.paper.training import Images, Settings, accuracy, cifar10_images, train
 from ssnr.pruning import apply
-from ssnr.training import Images, Settings, accuracy, cifar10_images, train
 
 FOLDER = os.environ.get("SSNR_CIFAR10", "")
 QUICK = Settings(epochs=3, batch_size=16, lr=0.02)

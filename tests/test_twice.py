@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from ssnr.saliencies import twice
-from ssnr.saliencies.paths import Paths
+from ssnr.interpret import double_backward as twice
+from ssnr.interpret.differentiable import Paths
 
 SIZES = {1: (5,), 2: (3, 3), 3: (2, 2, 2)}
 CONVOLUTIONS = [f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)]

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ssnr import data, pruning
-from ssnr._errors import LayerCollapseWarning
+from ssnr.core.errors import LayerCollapseWarning
 from ssnr.spaces import get_space
 
 FOLDER = os.environ.get("SSNR_CIFAR10", "")

@@ -12,62 +12,62 @@ from ssnr._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ssnr import pruning as pruning
-    from ssnr._errors import ArchitectureError as ArchitectureError
-    from ssnr._errors import BenchmarkError as BenchmarkError
-    from ssnr._errors import LayerCollapseWarning as LayerCollapseWarning
-    from ssnr._errors import ScoringError as ScoringError
-    from ssnr._errors import SsnrError as SsnrError
-    from ssnr._errors import StoreError as StoreError
-    from ssnr._errors import UsageError as UsageError
-    from ssnr.aggregate import register_aggregate as register_aggregate
     from ssnr.benchmarks import load_benchmark as load_benchmark
-    from ssnr.counts import count as count
+    from ssnr.core.aggregates import register_aggregate as register_aggregate
+    from ssnr.core.catalogue import register_proxy as register_proxy
+    from ssnr.core.catalogue import register_saliency as register_saliency
+    from ssnr.core.errors import ArchitectureError as ArchitectureError
+    from ssnr.core.errors import BenchmarkError as BenchmarkError
+    from ssnr.core.errors import LayerCollapseWarning as LayerCollapseWarning
+    from ssnr.core.errors import ScoringError as ScoringError
+    from ssnr.core.errors import SsnrError as SsnrError
+    from ssnr.core.errors import StoreError as StoreError
+    from ssnr.core.errors import UsageError as UsageError
+    from ssnr.core.moments import LayerScore as LayerScore
+    from ssnr.core.moments import Moments as Moments
+    from ssnr.core.recipes import Recipe as Recipe
+    from ssnr.core.results import Score as Score
     from ssnr.data import Batch as Batch
-    from ssnr.engine import Row as Row
-    from ssnr.engine import sweep as sweep
-    from ssnr.moments import LayerScore as LayerScore
-    from ssnr.moments import Moments as Moments
-    from ssnr.proxies import Score as Score
-    from ssnr.proxies import register_proxy as register_proxy
-    from ssnr.proxies import register_saliency as register_saliency
+    from ssnr.engine.runs import Row as Row
+    from ssnr.engine.runs import sweep as sweep
+    from ssnr.proxies.controls import count as count
     from ssnr.pruning import Masks as Masks
-    from ssnr.recipes import Recipe as Recipe
     from ssnr.scoring import saliency as saliency
     from ssnr.scoring import score as score
     from ssnr.spaces import Space as Space
     from ssnr.spaces import get_space as get_space
     from ssnr.spaces import register_space as register_space
     from ssnr.store import Store as Store
-    from ssnr.studies import study as study
+    from ssnr.studies.study import study as study
 
 _HOME = {
-    "ArchitectureError": "_errors",
-    "BenchmarkError": "_errors",
-    "LayerCollapseWarning": "_errors",
-    "ScoringError": "_errors",
-    "SsnrError": "_errors",
-    "StoreError": "_errors",
-    "UsageError": "_errors",
-    "register_aggregate": "aggregate",
+    "ArchitectureError": "core.errors",
+    "BenchmarkError": "core.errors",
+    "LayerCollapseWarning": "core.errors",
+    "ScoringError": "core.errors",
+    "SsnrError": "core.errors",
+    "StoreError": "core.errors",
+    "UsageError": "core.errors",
+    "register_aggregate": "core.aggregates",
     "load_benchmark": "benchmarks",
-    "count": "counts",
+    "count": "proxies.controls",
     "Batch": "data",
-    "Row": "engine",
-    "sweep": "engine",
-    "LayerScore": "moments",
-    "Moments": "moments",
-    "Score": "proxies",
-    "register_proxy": "proxies",
-    "register_saliency": "proxies",
+    "Row": "engine.runs",
+    "sweep": "engine.runs",
+    "LayerScore": "core.moments",
+    "Moments": "core.moments",
+    "Score": "core.results",
+    "register_proxy": "core.catalogue",
+    "register_saliency": "core.catalogue",
     "Masks": "pruning",
-    "Recipe": "recipes",
+    "Recipe": "core.recipes",
     "saliency": "scoring",
     "score": "scoring",
     "Space": "spaces",
     "get_space": "spaces",
     "register_space": "spaces",
     "Store": "store",
-    "study": "studies",
+    "study": "studies.study",
 }
 
 

@@ -1,6 +1,6 @@
 """`python -m ssnr`: the command line."""
 
-from ssnr.cli import main
+from ssnr.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssnr._errors import UsageError
-from ssnr._nests import leaves, with_tensors
+from ssnr.core.errors import UsageError
+from ssnr.networks.trees import leaves, with_tensors
 
 # Mean and standard deviation of the training images' channels, as the field normalises them.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)

@@ -11,22 +11,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssnr._calling import needs_two
-from ssnr._errors import ScoringError, UsageError, one_line
-from ssnr._masks import counted, surviving, survivors, users_name
-from ssnr._model import Forward, Model, flatten, preserved
-from ssnr._nests import moved
-from ssnr._settings import drawn, seed_everything, undisturbed
-from ssnr._slots import unwrapped
-from ssnr.counts import control
+from ssnr.core.catalogue import PLAIN, SALIENCIES, Proxy, Saliency, parse_proxies
+from ssnr.core.errors import ScoringError, UsageError, one_line
+from ssnr.core.moments import from_tensors
+from ssnr.core.recipes import Recipe, get_recipe
+from ssnr.core.results import APPROXIMATED, Result, Score, evaluate, failed
 from ssnr.data import Batch, batch_of
-from ssnr.moments import from_tensors
-from ssnr.proxies import APPROXIMATED, PLAIN, SALIENCIES, Proxy, Saliency, Score, evaluate, failed, parse_proxies
-from ssnr.recipes import Recipe, get_recipe
+from ssnr.interpret.approximated import reaches
+from ssnr.networks.calling import Forward, needs_two
+from ssnr.networks.masks import counted, surviving, survivors, users_name
+from ssnr.networks.model import Model
+from ssnr.networks.preserve import preserved
+from ssnr.networks.settings import drawn, seed_everything, undisturbed
+from ssnr.networks.trees import flatten, moved
+from ssnr.networks.weights import unwrapped
+from ssnr.proxies.controls import control
 from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow_of, weight_saliencies
 from ssnr.saliencies.gradients import Refused, not_a_number, second_order_error
-from ssnr.saliencies.signals import followed, reaches
-from ssnr.store import Result
+from ssnr.saliencies.signal import followed
 
 
 def score(

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from ssnr._errors import StoreError
 from ssnr._version import SCORING_VERSION
-from ssnr.moments import Moments, pack, unpack
+from ssnr.core.errors import StoreError
+from ssnr.core.moments import pack, unpack
+from ssnr.core.results import Result
 
 FORMAT = 1
 _APPLICATION = 0x53534E52  # "SSNR"
@@ -48,18 +49,6 @@ class Group(NamedTuple):
     seed: int
     data: str = ""
     version: int = SCORING_VERSION
-
-
-class Result(NamedTuple):
-    """One measurement: moments of a saliency, or the value of a plain proxy, or the reason why neither is there."""
-
-    network: str
-    status: str
-    reason: str | None = None
-    moments: Moments | None = None
-    value: float | None = None
-    seconds: float | None = None
-    notes: tuple[str, ...] = ()  # not stored: they say what holds for every network of a space
 
 
 class Architecture(NamedTuple):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ssnr.benchmarks import sources
-from ssnr.benchmarks.sources import DataFile
+from ssnr.benchmarks import files as sources
+from ssnr.benchmarks.files import DataFile
 
 
 @pytest.fixture

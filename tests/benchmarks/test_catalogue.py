@@ -12,10 +12,10 @@ import pytest
 from scipy import stats
 
 from ssnr import benchmarks
-from ssnr._errors import BenchmarkError, UsageError
 from ssnr.benchmarks import CATALOGUE, FILES, Benchmark, Facts, Row
+from ssnr.core.errors import BenchmarkError, UsageError
 from ssnr.spaces import get_space
-from ssnr.spaces.nasbench201 import NasBench201, parse_ops, unique_string
+from ssnr.spaces.nasbench201.space import NasBench201, parse_ops, unique_string
 
 SPACE = NasBench201()
 NAMES = ("nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet16-120")

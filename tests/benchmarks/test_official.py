@@ -15,7 +15,7 @@ import torch
 import releases
 from releases import CELLS, FORMS, MACRO, MICRO, SEEDS, accuracy, refused, single
 from ssnr import benchmarks
-from ssnr.benchmarks import converted
+from ssnr.benchmarks.readers import converted
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import pytest
 import releases
 from releases import CELLS, FORMS, MICRO, refused, single
 from ssnr import benchmarks
-from ssnr._errors import UsageError
 from ssnr.benchmarks import KINDS
+from ssnr.core.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ssnr._errors import BenchmarkError
-from ssnr.benchmarks import pickles
+from ssnr.benchmarks.readers import pickles
+from ssnr.core.errors import BenchmarkError
 
 
 class Calls:

@@ -11,8 +11,8 @@ import pooch
 import pytest
 
 from ssnr import benchmarks
-from ssnr._errors import BenchmarkError, UsageError
-from ssnr.benchmarks.sources import FILES, DataFile, cache_folder, find, locate
+from ssnr.benchmarks.files import FILES, DataFile, cache_folder, find, locate
+from ssnr.core.errors import BenchmarkError, UsageError
 
 CONTENT = b"architecture,accuracy\n" + b"0,93.5\n" * 1000
 HASH = hashlib.sha256(CONTENT).hexdigest()

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ssnr._errors import BenchmarkError
-from ssnr.benchmarks import suitezero, tables
+from ssnr.benchmarks.readers import suitezero, tables
+from ssnr.core.errors import BenchmarkError
 
 CELLS = ("(0, 0, 0, 0, 0, 0)", "(1, 0, 2, 1, 2, 3)")
 

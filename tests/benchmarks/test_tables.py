@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssnr._errors import BenchmarkError, UsageError
-from ssnr.benchmarks import tables
-from ssnr.spaces.nasbench201 import NasBench201
+from ssnr.benchmarks.readers import tables
+from ssnr.core.errors import BenchmarkError, UsageError
+from ssnr.spaces.nasbench201.space import NasBench201
 
 SPACE = NasBench201()
 CELLS = [SPACE.parse(index) for index in range(3)]

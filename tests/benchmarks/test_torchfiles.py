@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from releases import save
-from ssnr._errors import BenchmarkError
-from ssnr.benchmarks import pickles, streaming, torchfiles
-from ssnr.benchmarks.torchfiles import Tensor
+from ssnr.benchmarks.readers import pickles, streaming, torchfiles
+from ssnr.benchmarks.readers.torchfiles import Tensor
+from ssnr.core.errors import BenchmarkError
 
 both_formats = pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
 

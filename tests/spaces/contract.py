@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssnr._errors import ArchitectureError, UsageError
-from ssnr.counts import count
+from ssnr.core.errors import ArchitectureError, UsageError
+from ssnr.proxies.controls import count
 from ssnr.spaces import Space, get_space
 
 torch.set_num_threads(1)  # small networks: more threads only wait for each other

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from spaces.contract import SpaceContract, naslib_flops, outputs, published
-from ssnr.counts import count
-from ssnr.spaces.darts import Darts
-from ssnr.spaces.darts_text import OPERATIONS, parse_genotype
+from ssnr.proxies.controls import count
+from ssnr.spaces.darts.space import Darts
+from ssnr.spaces.darts.text import OPERATIONS, parse_genotype
 
 SPACE = Darts()
 COMPACT = (

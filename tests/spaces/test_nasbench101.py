@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from spaces.contract import SpaceContract, naslib_flops, published
-from ssnr.spaces.nasbench101 import NasBench101, vertex_widths
-from ssnr.spaces.nasbench101_cells import MAX_EDGES, MAX_VERTICES, classes, decode, prune
-from ssnr.spaces.nasbench101_text import format_cell, parse_cell
+from ssnr.spaces.nasbench101.cells import MAX_EDGES, MAX_VERTICES, classes, decode, prune
+from ssnr.spaces.nasbench101.layout import vertex_widths
+from ssnr.spaces.nasbench101.space import NasBench101
+from ssnr.spaces.nasbench101.text import format_cell, parse_cell
 
 SPACE = NasBench101()
 WHERE = "NAS-Bench-101 cell"

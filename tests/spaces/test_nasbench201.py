@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from spaces.contract import SpaceContract, naslib_flops, outputs, published
-from ssnr._errors import UsageError
+from ssnr.core.errors import UsageError
 from ssnr.spaces import get_space
-from ssnr.spaces.nasbench201 import OPERATIONS, NasBench201, live_edges, network_key, parse_ops
+from ssnr.spaces.nasbench201.space import OPERATIONS, NasBench201, live_edges, network_key, parse_ops
 
 SPACE = NasBench201()
 ALL_3X3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -156,7 +156,7 @@ def test_closed_forms():
 
 
 def test_counts_of_the_other_data_sets():
-    from ssnr.counts import count
+    from ssnr.proxies.controls import count
 
     for dataset in ("cifar100", "imagenet16-120"):
         space = get_space(f"nasbench201/{dataset}")

@@ -10,17 +10,11 @@ import torch
 from torch import nn
 
 from spaces.contract import SpaceContract, naslib_flops, outputs, published
-from ssnr.counts import count
+from ssnr.proxies.controls import count
 from ssnr.spaces import get_space
-from ssnr.spaces.transnasbench101 import (
-    TransNasBench101Macro,
-    TransNasBench101Micro,
-    _function,
-    _micro_network,
-    parse_macro,
-    parse_micro,
-)
-from ssnr.spaces.transnasbench101_layout import TASKS, blocks, decoder_layers, edge_tallies
+from ssnr.spaces.transnasbench101.layout import TASKS, blocks, decoder_layers, edge_tallies
+from ssnr.spaces.transnasbench101.space import TransNasBench101Macro, TransNasBench101Micro, _function, _micro_network
+from ssnr.spaces.transnasbench101.text import parse_macro, parse_micro
 
 MICRO, MACRO = TransNasBench101Micro(), TransNasBench101Macro()
 WHERE, EXPECTED = "TransNAS-Bench-101 micro cell", "expected 64-41414-a_bc_def"

@@ -6,7 +6,7 @@ from torch import nn
 import ssnr
 from spaces.contract import SpaceContract
 from ssnr.spaces import get_space
-from ssnr.spaces.vgg import ResNet, Vgg
+from ssnr.spaces.vgg.space import ResNet, Vgg
 
 FORMS = "expected DEPTH or DEPTH-wWIDTH, such as"
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssnr._errors import BenchmarkError, UsageError
-from ssnr._registry import unknown
-from ssnr.benchmarks import converted, sources, tables
+from ssnr.benchmarks import files as sources
 from ssnr.benchmarks.facts import Facts
+from ssnr.benchmarks.readers import converted, tables
 from ssnr.benchmarks.rows import CATALOGUE, PUBLISHED, Row
+from ssnr.core.errors import BenchmarkError, UsageError
+from ssnr.core.registry import unknown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ssnr.benchmarks import sources, suitezero, tables
+from ssnr.benchmarks import files as sources
 from ssnr.benchmarks.facts import TASKS, WHOLE, Facts, naslib_facts
+from ssnr.benchmarks.readers import suitezero, tables
 
 if TYPE_CHECKING:
     import pandas as pd

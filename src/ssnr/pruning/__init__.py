@@ -15,11 +15,10 @@ In rounds, round k of n keeps density^(k/n) of the weights, and the saliency is 
 
 from __future__ import annotations
 
-from ssnr._errors import LayerCollapseWarning as LayerCollapseWarning
-from ssnr.pruning.compact import compact as compact
-from ssnr.pruning.modules import applied as applied
-from ssnr.pruning.modules import apply as apply
-from ssnr.pruning.modules import remove as remove
+from ssnr.core.errors import LayerCollapseWarning as LayerCollapseWarning
+from ssnr.pruning.attach import applied as applied
+from ssnr.pruning.attach import apply as apply
+from ssnr.pruning.attach import remove as remove
 from ssnr.pruning.result import Masks as Masks
 from ssnr.pruning.select import SCOPES as SCOPES
 from ssnr.pruning.select import check_density as check_density

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ssnr._errors import SsnrError, UsageError
+from ssnr.core.errors import SsnrError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssnr._errors import LayerCollapseWarning, ScoringError, UsageError
-from ssnr._model import Forward, Model, preserved
-from ssnr._registry import unknown
+from ssnr.core.catalogue import PLAIN, SALIENCIES, Saliency
+from ssnr.core.errors import LayerCollapseWarning, ScoringError, UsageError
+from ssnr.core.recipes import Recipe, get_recipe
+from ssnr.core.registry import unknown
 from ssnr.data import Batch, batch_of
-from ssnr.proxies import PLAIN, SALIENCIES, Saliency
-from ssnr.pruning.modules import applied, refuse_pruned
+from ssnr.networks.calling import Forward
+from ssnr.networks.model import Model
+from ssnr.networks.preserve import preserved
+from ssnr.pruning.attach import applied, refuse_pruned
 from ssnr.pruning.result import Masks
-from ssnr.recipes import Recipe, get_recipe
 from ssnr.saliencies import Loss
 from ssnr.scoring import signal_of
 

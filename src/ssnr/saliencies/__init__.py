@@ -12,11 +12,10 @@ None of them changes the network: weights are handed in through `Model.call`, gr
 
 from __future__ import annotations
 
-from ssnr.saliencies.flow import ones_like as ones_like
-from ssnr.saliencies.flow import synflow as synflow
 from ssnr.saliencies.gradients import gradient_saliencies as gradient_saliencies
-from ssnr.saliencies.samples import WHOLE as WHOLE
-from ssnr.saliencies.samples import synflow_of as synflow_of
-from ssnr.saliencies.signals import Loss as Loss
-from ssnr.saliencies.signals import Signal as Signal
+from ssnr.saliencies.signal import Loss as Loss
+from ssnr.saliencies.signal import Signal as Signal
+from ssnr.saliencies.synflow import ones_like as ones_like
+from ssnr.saliencies.synflow_inputs import WHOLE as WHOLE
+from ssnr.saliencies.synflow_inputs import synflow_of as synflow_of
 from ssnr.saliencies.weights import weight_saliencies as weight_saliencies

@@ -10,25 +10,17 @@ from typing import NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from ssnr._errors import ScoringError
-from ssnr._masks import surviving
-from ssnr._model import Model, flatten
+from ssnr.core.errors import ScoringError
 from ssnr.data import Batch
-from ssnr.saliencies.blame import first_nan, missing_derivative, once_differentiable
-from ssnr.saliencies.channels import Channels
+from ssnr.interpret.approximated import reaches
+from ssnr.interpret.differentiable import differentiable, in_channels_last
+from ssnr.networks.masks import surviving
+from ssnr.networks.model import Model
+from ssnr.networks.second_derivatives import first_nan, missing_derivative, once_differentiable
+from ssnr.networks.trees import flatten, moved
+from ssnr.saliencies.fisher import Channels
 from ssnr.saliencies.losses import loss_of
-from ssnr.saliencies.paths import differentiable, in_channels_last
-from ssnr.saliencies.signals import (
-    Loss,
-    Signal,
-    followed,
-    moved,
-    products,
-    reaches,
-    set_mode,
-    share_of_norm,
-    spread,
-)
+from ssnr.saliencies.signal import Loss, Signal, followed, products, set_mode, share_of_norm, spread
 
 Gradients = list[Tensor | None]
 

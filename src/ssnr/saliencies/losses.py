@@ -22,10 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr._errors import ScoringError, SsnrError, UsageError, one_line
-from ssnr._model import flatten, outputs_of
-from ssnr._precision import OnePrecision
-from ssnr.saliencies.signals import Loss, dense, moved
+from ssnr.core.errors import ScoringError, SsnrError, UsageError, one_line
+from ssnr.networks.calling import outputs_of
+from ssnr.networks.precision import OnePrecision
+from ssnr.networks.trees import flatten, moved
+from ssnr.saliencies.signal import Loss, dense
 
 IGNORED = -100  # the label that cross-entropy leaves out
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import torch
 
-from ssnr._masks import surviving
-from ssnr._model import Model
-from ssnr.saliencies.signals import Signal, share_of_norm
+from ssnr.networks.masks import surviving
+from ssnr.networks.model import Model
+from ssnr.saliencies.signal import Signal, share_of_norm
 
 
 def weight_saliencies(model: Model, names: Collection[str]) -> dict[str, Signal]:

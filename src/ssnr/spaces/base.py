@@ -5,29 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ssnr._errors import UsageError
-from ssnr._registry import Registry, unknown
+from ssnr.core.errors import UsageError
+from ssnr.core.registry import Registry, unknown
+from ssnr.core.results import Counts
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Counts(NamedTuple):
-    """The controls that every study shows beside its proxies.
-
-    `params` counts every trainable number of the built network, `flops` its multiply-accumulates for one image
-    (convolutions and linear layers, plus one per output element where there is a bias), `reachable_params` the scored
-    weights on some path from the input to the output, `layers` the scored layers on such a path.
-    """
-
-    params: int
-    flops: int
-    reachable_params: int
-    layers: int
 
 
 class Space(ABC):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssnr.supernet.core import Supernet as Supernet
+    from ssnr.supernet.supernet import Supernet as Supernet
 
 __all__ = ["Supernet"]
 
@@ -28,7 +28,7 @@ __all__ = ["Supernet"]
 def __getattr__(name: str) -> Any:
     # `layouts` says what has a supernet without torch; only the supernet itself needs it.
     if name == "Supernet":
-        from ssnr.supernet.core import Supernet
+        from ssnr.supernet.supernet import Supernet
 
         return Supernet
     raise AttributeError(f"module 'ssnr.supernet' has no attribute {name!r}")

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssnr.supernet.layer import Gradients, Step
-from ssnr.supernet.layouts import Block, Choice, Shape, Use, every_edge
+from ssnr.supernet.kernels.base import Gradients, Step
+from ssnr.supernet.layouts.base import Block, Choice, Shape, Use, every_edge
 
 Steps = Mapping[Use, Sequence[Step]]  # (edge, operation) → its steps
 Exponents = NDArray[np.int64]

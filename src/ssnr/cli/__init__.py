@@ -1,0 +1,3 @@
+"""The command line."""
+
+from ssnr.cli.app import main as main

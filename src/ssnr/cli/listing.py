@@ -1,0 +1,79 @@
+"""`ssnr list`: the registries as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssnr.cli import terminal as terminal
+from ssnr.core.recipes import RECIPES
+from ssnr.core.registry import unknown
+
+
+def list_(kind: str, *, as_json: bool) -> None:
+    """`ssnr list`: the registries as tables."""
+    tables = {
+        "proxies": _proxy_rows, "aggregates": _aggregate_rows, "spaces": _space_rows, "benchmarks": _benchmark_rows,
+        "recipes": _recipe_rows,
+    }  # fmt: skip
+    if kind not in tables:
+        raise unknown("list", kind, tables)
+    header, rows = tables[kind]()
+    if as_json:
+        terminal.print_json([dict(zip(header, row, strict=True)) for row in rows])
+        return
+    table = terminal.table(*header)
+    for row in rows:
+        table.add_row(*map(str, row))
+    terminal.show(table)
+
+
+Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+
+
+def _proxy_rows() -> Rows:
+    from ssnr.core.catalogue import PLAIN, SALIENCIES
+
+    rows: list[tuple[Any, ...]] = [
+        (s.name, s.formula, "labels" if s.data else "none", s.passes, _better(s.higher_is_better), s.reference)
+        for s in (SALIENCIES[name] for name in SALIENCIES)
+    ]
+    rows += [
+        (p.name, p.formula, "batch" if p.data else "none", "", _better(p.higher_is_better), p.reference)
+        for p in (PLAIN[name] for name in PLAIN)
+    ]
+    return ("proxy", "S_i of weight i", "data", "passes", "better", "reference"), rows
+
+
+def _better(higher: bool) -> str:
+    return "higher" if higher else "lower"
+
+
+def _aggregate_rows() -> Rows:
+    from ssnr.core.aggregates import AGGREGATES
+
+    entries = [AGGREGATES[name] for name in AGGREGATES]
+    shown = [(e.name + (f"({','.join(e.parameters)})" if e.parameters else ""), e.summary) for e in entries]
+    return ("aggregate", "of the layers' moments"), shown
+
+
+def _space_rows() -> Rows:
+    from ssnr.spaces import SPACES
+
+    rows: list[tuple[Any, ...]] = []
+    for name in SPACES:
+        space = SPACES[name]("")
+        rows.append(
+            (name, f"{len(space):,}", "×".join(map(str, space.input_shape)), (SPACES[name].__doc__ or "").strip())
+        )
+    return ("space", "architectures", "input", "what"), rows
+
+
+def _benchmark_rows() -> Rows:
+    from ssnr import benchmarks
+
+    header, rows = benchmarks.listing()
+    return header, rows
+
+
+def _recipe_rows() -> Rows:
+    return ("recipe", "what"), [(r.name, r.summary) for r in RECIPES.values()]

@@ -1,0 +1,214 @@
+"""The catalogue: every saliency and every control as one table, and the reading of `saliency/aggregate`.
+
+To add one of your own, see `register_saliency` and `register_proxy`; `ssnr list proxies` prints this table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ssnr.core.aggregates import AGGREGATES
+from ssnr.core.errors import UsageError
+from ssnr.core.recipes import Recipe
+from ssnr.core.registry import Registry, unknown
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """A per-parameter signal.
+
+    Attributes:
+        name: as in `name/aggregate`.
+        measured: the saliency whose moments hold this one: `snip` is the magnitude of `plain`.
+        family: which pass computes it: "synflow", "gradient" (shared by all of them), "weights" or "custom".
+        data: whether it needs a batch with labels.
+        passes: cost, in forward (F), backward (B) and Hessian-vector (H) passes.
+        higher_is_better: the direction its authors use.
+        formula: S_i in symbols.
+        reference: authors and year.
+        function: for family "custom", (net, batch) → {parameter name: tensor}.
+    """
+
+    name: str
+    measured: str
+    family: str
+    data: bool
+    passes: str
+    formula: str
+    reference: str
+    higher_is_better: bool = True
+    function: Callable[..., Any] | None = None
+
+    @property
+    def is_magnitude(self) -> bool:
+        """Whether it is |S| of the saliency that is measured."""
+        return self.measured != self.name
+
+
+@dataclass(frozen=True)
+class PlainProxy:
+    """A training-free score that is not a sum over weights: a function of network and batch."""
+
+    name: str
+    function: Callable[..., float] | None  # None for the controls, which a space counts
+    data: bool
+    formula: str
+    reference: str
+    higher_is_better: bool = True
+    control: bool = False
+
+
+SALIENCIES: Registry[Saliency] = Registry("proxy")
+PLAIN: Registry[PlainProxy] = Registry("proxy")
+
+for _row in (
+    # name        measured     family      data   passes      formula                         reference
+    ("synflow", "synflow", "synflow", False, "1F 1B", "|θ ∂R/∂θ|, R = Σ f(1; |θ|)", "Tanaka et al. 2020"),
+    ("grasp", "grasp", "gradient", True, "1F 1B 1H", "−θ (H ∂L/∂θ)", "Wang, Zhang & Grosse 2020"),
+    ("grasp_abs", "grasp", "gradient", True, "1F 1B 1H", "|θ (H ∂L/∂θ)|", "Wang, Zhang & Grosse 2020"),
+    ("snip", "plain", "gradient", True, "1F 1B", "|θ ∂L/∂θ|", "Lee, Ajanthan & Torr 2019"),
+    ("plain", "plain", "gradient", True, "1F 1B", "θ ∂L/∂θ", "Mozer & Smolensky 1989"),
+    ("grad_norm", "grad_norm", "gradient", True, "1F 1B", "g²/‖g_l‖, g = ∂L/∂θ", "Abdelfattah et al. 2021"),
+    ("fisher", "fisher", "gradient", True, "1F 1B", "½ mean_n (Σ_space a ∂L/∂a)², by channel", "Turner et al. 2020"),
+    ("magnitude", "magnitude", "weights", False, "none", "|θ|", "Janowsky 1989"),
+    ("l2_norm", "l2_norm", "weights", False, "none", "θ²/‖θ_l‖ (sum Σ_l ‖θ_l‖)", "Abdelfattah et al. 2021"),
+):  # fmt: skip
+    SALIENCIES.add(_row[0], Saliency(*_row))
+
+for _name, _formula in (
+    ("params", "trainable parameters"),
+    ("flops", "multiply-accumulates of one image"),
+    ("reachable_params", "scored weights on some path from input to output"),
+    ("layers", "scored layers on some path from input to output"),
+):
+    PLAIN.add(_name, PlainProxy(_name, None, False, _formula, "control", control=True))
+
+CONTROLS = tuple(name for name in PLAIN if PLAIN[name].control)
+
+
+def twins_share(measured: str, recipe: Recipe) -> bool:
+    """Whether architectures that are one network but for weights that reach nothing have one value.
+
+    Not what reads weights without a pass, nor a user's own function, nor any recipe that counts idle weights.
+    """
+    passes = measured in SALIENCIES and SALIENCIES[measured].family in ("synflow", "gradient")
+    return passes and recipe.idle == "exclude"
+
+
+def register_saliency(
+    *, data: bool = True, reference: str = "", formula: str = "", higher_is_better: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add a saliency under its function's name: `function(net, batch)` → {parameter name: tensor of its shape}.
+
+    Everything else (aggregates, sweeps, studies) works with it at once.
+    """
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        if name in PLAIN:
+            raise UsageError(f"a proxy named {name!r} is registered already")
+        summary = formula or (function.__doc__ or "").strip().split("\n")[0]
+        SALIENCIES.add(name, Saliency(name, name, "custom", data, "", summary, reference, higher_is_better, function))
+        return function
+
+    return add
+
+
+def register_proxy(
+    *, data: bool = True, reference: str = "", formula: str = "", higher_is_better: bool = True
+) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    """Add a plain proxy under its function's name: `function(net, batch)` → one float."""
+
+    def add(function: Callable[..., float]) -> Callable[..., float]:
+        name = function.__name__
+        if name in SALIENCIES:
+            raise UsageError(f"a proxy named {name!r} is registered already")
+        summary = formula or (function.__doc__ or "").strip().split("\n")[0]
+        PLAIN.add(name, PlainProxy(name, function, data, summary, reference, higher_is_better))
+        return function
+
+    return add
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A parsed proxy: a saliency with an aggregate and its arguments, or a plain one."""
+
+    text: str
+    saliency: Saliency | None = None
+    aggregate: str = "sum"
+    arguments: tuple[float, ...] = ()
+    plain: PlainProxy | None = None
+
+    @property
+    def measured(self) -> str:
+        """What is measured and stored for it."""
+        if self.saliency is not None:
+            return self.saliency.measured
+        assert self.plain is not None
+        return self.plain.name
+
+    @property
+    def data(self) -> bool:
+        """Whether it needs a batch."""
+        source = self.saliency or self.plain
+        assert source is not None
+        return source.data
+
+
+_TEXT = re.compile(r"\s*(?P<saliency>[\w-]+)\s*(/\s*(?P<aggregate>[\w-]+)\s*(\((?P<arguments>[^()]*)\))?\s*)?")
+
+
+def parse_proxy(text: str | Proxy) -> Proxy:
+    """Read `saliency`, `saliency/aggregate`, `saliency/aggregate(p,q)` or a plain name.
+
+    Raises:
+        UsageError: unknown names, with near ones; the wrong number of arguments.
+
+    >>> parse_proxy("grasp_abs/layerwise_ssnr(0.75, 3)").arguments
+    (0.75, 3.0)
+    >>> parse_proxy("snip").aggregate
+    'sum'
+    """
+    if isinstance(text, Proxy):
+        return text
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise UsageError(f"proxy {text!r}: expected NAME, SALIENCY/AGGREGATE or SALIENCY/AGGREGATE(p,q)")
+    name, aggregate, listed = match["saliency"], match["aggregate"], match["arguments"]
+    if name in PLAIN:
+        if aggregate is not None:
+            raise UsageError(f"proxy {text!r}: {name} is one number already and takes no aggregate")
+        return Proxy(name, plain=PLAIN[name])
+    if name not in SALIENCIES:
+        raise unknown("proxy", name, [*SALIENCIES, *PLAIN])
+    if aggregate is None:
+        return Proxy(name, SALIENCIES[name])
+    entry = AGGREGATES[aggregate]
+    try:
+        arguments = tuple(float(part) for part in listed.split(",")) if listed and listed.strip() else ()
+    except ValueError:
+        raise UsageError(f"proxy {text!r}: ({listed}) should be numbers") from None
+    if arguments and len(arguments) != len(entry.parameters):
+        raise UsageError(
+            f"proxy {text!r}: {aggregate} takes ({','.join(entry.parameters)}), got {len(arguments)} numbers"
+        )
+    written = f"({','.join(f'{a:g}' for a in arguments)})" if arguments else ""
+    return Proxy(f"{name}/{aggregate}{written}", SALIENCIES[name], aggregate, arguments)
+
+
+def parse_proxies(texts: Iterable[str | Proxy]) -> tuple[Proxy, ...]:
+    """Several, each once, in the order given.
+
+    Raises:
+        UsageError: none at all, or one that `parse_proxy` refuses.
+    """
+    if isinstance(texts, str):
+        texts = (texts,)
+    parsed = {proxy.text: proxy for proxy in map(parse_proxy, texts)}
+    if not parsed:
+        raise UsageError("no proxy asked for; for example synflow/layerwise_ssnr (`ssnr list proxies`)")
+    return tuple(parsed.values())

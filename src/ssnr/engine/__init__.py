@@ -1,0 +1,7 @@
+"""Score many architectures into a store."""
+
+from ssnr.engine.plans import plan as plan
+from ssnr.engine.runs import Row as Row
+from ssnr.engine.runs import read as read
+from ssnr.engine.runs import run as run
+from ssnr.engine.runs import sweep as sweep

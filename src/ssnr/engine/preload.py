@@ -1,0 +1,10 @@
+"""What the process that workers are forked from imports, so that each of them starts with it."""
+
+import gc
+
+import ssnr.scoring
+import ssnr.supernet.supernet  # noqa: F401 - for the workers
+
+# Once for all workers; see `_workers._leave_to_the_collector_what_is_new`.
+gc.collect()
+gc.freeze()

@@ -1,0 +1,66 @@
+"""Where networks are scored: build one, measure it, send moments back."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ssnr.core.results import Result
+from ssnr.engine.plans import Chunk, Job, Scored
+from ssnr.spaces import Space
+
+if TYPE_CHECKING:
+    from ssnr.supernet import Supernet
+
+
+# --- where networks are scored --------------------------------------------------------------------------------
+
+
+def score_chunk(job: Job, chunk: Chunk) -> Scored:
+    """Build and measure the networks of a chunk, one after the other."""
+    from ssnr.scoring import measure
+
+    if job.recipe.init == "shared":
+        return _score_shared(job, chunk)
+    found: Scored = []
+    for network, measured in chunk:
+        try:
+            net = job.space.build(network, seed=job.seed, variant=job.recipe.variant)
+            if job.device != "cpu":  # even a `to` that moves nothing walks the whole network
+                net = net.to(job.device)
+        except Exception as error:
+            reason = f"building it raised {type(error).__name__}: {error}"
+            found += [(name, Result(network, "failed", reason)) for name in measured]
+            continue
+        results = measure(
+            net, measured, batch=job.batch, input_shape=job.space.input_shape, recipe=job.recipe, seed=job.seed,
+            network=network,
+        )  # fmt: skip
+        found += list(results.items())
+    return found
+
+
+def _score_shared(job: Job, chunk: Chunk) -> Scored:
+    """The networks of a chunk with one supernet's weights: synflow in batches, the rest network by network."""
+    from ssnr.scoring import measure
+
+    net = _supernet(job.space, job.seed, job.recipe.synflow_dtype)
+    together = [network for network, measured in chunk if "synflow" in measured]
+    found: Scored = [("synflow", result) for result in net.results(together)]
+    for network, measured in chunk:
+        rest = [name for name in measured if name != "synflow"]
+        if rest:
+            alone = net.network(network).to(job.device)
+            results = measure(alone, rest, batch=job.batch, input_shape=job.space.input_shape, recipe=job.recipe,
+                              seed=job.seed, network=network)  # fmt: skip
+            found += list(results.items())
+    return found
+
+
+@lru_cache(maxsize=1)
+def _supernet(space: Space, seed: int, dtype: str) -> Supernet:
+    import torch
+
+    from ssnr.supernet import Supernet
+
+    return Supernet(space, seed=seed, dtype=getattr(torch, dtype))

@@ -1,0 +1,1 @@
+"""How a pass reads the functions that a network calls."""

@@ -1,0 +1,1 @@
+"""Proxies that are no sum over weights."""

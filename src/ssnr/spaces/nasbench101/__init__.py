@@ -1,0 +1,3 @@
+"""nasbench101: strings, networks, counts. Importing this registers the space; torch is imported by `build`."""
+
+from ssnr.spaces.nasbench101 import space as space

@@ -1,0 +1,1 @@
+"""A sweep joined with a benchmark."""

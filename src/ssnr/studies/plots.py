@@ -1,0 +1,239 @@
+"""Figures from tidy tables. No pyplot, no global state: a figure is made, returned and saved.
+
+Colours are those of Okabe & Ito (2008) and the map cividis (Nuñez, Anderton & Renslow, 2018): both keep their order and
+their differences under every common colour blindness and in grey.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from ssnr.core.errors import SsnrError, UsageError
+from ssnr.studies.selection import describe_metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ssnr.studies.study import Study
+
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+DPI = 200
+LOG_DECADES = 3.0  # scores that are all positive and span more than this are shown by their logarithm
+_PANEL = (3.6, 4.2)  # inches
+_MAX_PANELS_A_ROW = 3
+_FAR = 2**20  # cells: keeps a pair of cell numbers in 64 bits
+
+Floats = NDArray[np.float64]
+
+
+def score_vs_accuracy(study: Study, proxies: Sequence[str] | None = None) -> Figure:
+    """One panel a proxy: score on x, accuracy on y, one dot an architecture, ρ and τ written in.
+
+    Dots are coloured by how many lie around them, so that 15,625 stay readable; dead architectures (score 0) are
+    crosses. A score that is positive and spans more than three decades is on a logarithmic axis, there dead ones stand
+    left of the smallest. Failed scores are counted in the panel, never drawn.
+
+    Args:
+        study: scores × accuracies.
+        proxies: as written in `study.table`, in this order; by default every proxy of the study, best first.
+
+    Raises:
+        UsageError: a proxy that the study does not hold.
+    """
+    rows = _rows(study, proxies)
+    across = min(len(rows), _MAX_PANELS_A_ROW)
+    down = -(-len(rows) // across)
+    figure = _figure(_PANEL[0] * across + 0.5, _PANEL[1] * down + 0.5)
+    axes = figure.subplots(down, across, sharey=True, squeeze=False)
+    for ax, (_, row) in zip(axes.flat, rows.iterrows(), strict=False):
+        _scatter(ax, row, _points(study.scores, row))
+    for ax in axes.flat[len(rows) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("\n".join([study.benchmark.name, *textwrap.wrap(describe_metric(study.benchmark), 50)]))
+    return figure
+
+
+def correlations(study: Study) -> Figure:
+    """Spearman's ρ and Kendall's τ of every row of a study with 95 % intervals; controls are open squares."""
+    table = study.table.iloc[::-1].reset_index(drop=True)
+    figure = _figure(8.2, 1.3 + 0.28 * len(table))
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, name, title in zip(axes, ("spearman", "kendall"), ("Spearman ρ", "Kendall τ"), strict=True):
+        for at, (_, row) in enumerate(table.iterrows()):
+            _estimate(ax, at, row, name)
+        if table[name].min() < 0:
+            ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+        ax.set_xlabel(f"{title} with\n{study.benchmark.name}")
+        ax.grid(axis="x", linewidth=0.4, alpha=0.5)
+        ax.margins(x=0.08)
+    axes[0].set_yticks(range(len(table)), _labels(table))
+    axes[0].set_ylim(-0.6, len(table) - 0.4)
+    figure.suptitle(f"Proxies (dots) and controls (squares): {describe_metric(study.benchmark)}", fontsize=9)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write `path`.png (200 dpi) and `path`.pdf (vector text and axes, dots as an image); the same bytes every time.
+
+    Args:
+        figure: what to write.
+        path: without suffix; its folder is created.
+
+    Raises:
+        SsnrError: the files cannot be written.
+    """
+    stem = Path(path)
+    files = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        # Without date and version the bytes depend on the figure alone.
+        with matplotlib.rc_context({"pdf.fonttype": 42}):
+            figure.savefig(files[0], dpi=DPI, metadata={"Software": None})
+            figure.savefig(files[1], dpi=DPI, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    except OSError as error:
+        raise SsnrError(f"cannot write {stem}.png and .pdf: {error.strerror or error}") from error
+    return files
+
+
+# --- panels ---------------------------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _rows(study: Study, proxies: Sequence[str] | None) -> pd.DataFrame:
+    table = study.table
+    if proxies is None:
+        rows = table[table["kind"] == "proxy"]
+        if rows.empty:
+            raise UsageError(f"the study of {study.benchmark.name} holds no proxy to draw")
+        return rows
+    known = list(dict.fromkeys(table["proxy"]))
+    for name in proxies:
+        if name not in known:
+            raise UsageError(f"the study holds no {name!r} to draw; it has {', '.join(known)}")
+    return pd.concat([table[table["proxy"] == name] for name in proxies])
+
+
+def _same(values: pd.Series, value: object) -> pd.Series:
+    return values.isna() if pd.isna(value) else values == value  # type: ignore[call-overload]
+
+
+def _points(scores: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """The tidy rows behind one row of the table."""
+    mask = scores["proxy"] == row["proxy"]
+    for name in ("recipe", "seed", "data"):
+        mask &= _same(scores[name], row[name])
+    points: pd.DataFrame = scores[mask & scores["score"].notna()]
+    return points
+
+
+def _scatter(ax: Axes, row: pd.Series, points: pd.DataFrame) -> None:
+    dead = (points["status"] == "dead").to_numpy()
+    accuracy = points["accuracy"].to_numpy(dtype=np.float64)
+    x, logarithmic = coordinates(points)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=logarithmic))
+    if logarithmic:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:g}}}$"))
+    else:
+        ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
+    drawn = ~dead & np.isfinite(x)
+    order, density = _by_density(x[drawn], accuracy[drawn])
+    ax.scatter(x[drawn][order], accuracy[drawn][order], c=density, cmap="cividis", s=4, linewidths=0, rasterized=True)
+    ax.scatter(x[dead], accuracy[dead], c=VERMILION, marker="x", s=12, linewidths=0.7, rasterized=True)
+    ax.text(0.97, 0.04, caption(row), transform=ax.transAxes, ha="right", va="bottom", fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})  # fmt: skip
+    ax.set_title(row["proxy"], fontsize=10)
+    zero = ", × at 0" if dead.any() else ""
+    ax.set_xlabel(f"score (log scale{zero})" if logarithmic else "score")
+    ax.grid(linewidth=0.4, alpha=0.4)
+
+
+def caption(row: pd.Series) -> str:
+    """The numbers in a panel.
+
+    >>> row = {"spearman": 0.8178, "kendall": 0.634, "n": 15625, "failed": 0, "dead": 341, "note": ""}
+    >>> print(caption(pd.Series(row)))
+    ρ = 0.818
+    τ = 0.634
+    n = 15,625
+    dead (×): 341
+    """
+    lines = [f"{s} = {row[c]:.3f}" for s, c in (("ρ", "spearman"), ("τ", "kendall")) if not pd.isna(row[c])]
+    counts = [f"{text}: {row[c]:,}" for text, c in (("dead (×)", "dead"), ("failed", "failed")) if row[c]]
+    return "\n".join([*(lines or [row["note"]]), f"n = {row['n']:,}", *counts])
+
+
+def coordinates(points: pd.DataFrame) -> tuple[Floats, bool]:
+    """Positions on the x axis, and whether they are decimal logarithms.
+
+    A logarithmic axis shows log₁₀ of the score, from `log_score` where float64 cannot hold the score itself; dead
+    scores, which are 0, stand a twentieth of the range left of the smallest.
+    """
+    score = points["score"].to_numpy(dtype=np.float64)
+    log = points["log_score"].to_numpy(dtype=np.float64) / np.log(10)
+    dead = (points["status"] == "dead").to_numpy()
+    positive = (score > 0) | ~np.isnan(log)
+    if dead.all() or not positive[~dead].all():
+        return score, False
+    known = np.isnan(log) & (score > 0)
+    log[known] = np.log10(score[known])
+    low, high = log[~dead].min(), log[~dead].max()
+    if high - low <= LOG_DECADES:
+        return score, False
+    log[dead] = low - (high - low) / 20
+    return log, True
+
+
+def _by_density(x: Floats, y: Floats, bins: int = 80) -> tuple[NDArray[np.int64], Floats]:
+    """Order from sparse to dense, and the logarithm of the number of neighbours in that order."""
+    if len(x) == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    cells = []
+    for values in (x, y):
+        # Cells of the range that holds nearly everything: a few far outliers must not make one cell of the rest.
+        low, high = np.quantile(values, [0.01, 0.99])
+        width = (high - low) or (float(np.ptp(values)) or 1.0)
+        cells.append(np.clip(np.floor((values - low) / width * bins), -_FAR, _FAR).astype(np.int64))
+    _, cell, counts = np.unique(cells[0] * (2 * _FAR + 1) + cells[1], return_inverse=True, return_counts=True)
+    density = np.log(counts[cell])
+    order = np.argsort(density, kind="stable")
+    return order, density[order]
+
+
+def _estimate(ax: Axes, at: int, row: pd.Series, name: str) -> None:
+    control = row["kind"] == "control"
+    value, low, high = (row[name + suffix] for suffix in ("", "_lo", "_hi"))
+    if pd.isna(value):
+        ax.text(0.02, at, row["note"], transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=GREY)
+        return
+    color = VERMILION if control else BLUE
+    if not pd.isna(low):
+        ax.plot([low, high], [at, at], color=color, linewidth=1, marker="|", markersize=7)
+    ax.plot([value], [at], marker="s" if control else "o", color=color, markersize=4, linestyle="none",
+            markerfacecolor="white" if control else color)  # fmt: skip
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """Proxy names, with what tells rows of one name apart."""
+    labels = []
+    for _, row in table.iterrows():
+        twins = table[table["proxy"] == row["proxy"]]
+        apart = [f"{name} {row[name]}" for name in ("recipe", "seed", "data", "n") if twins[name].nunique() > 1]
+        labels.append(" ".join([row["proxy"], *apart]))
+    return labels

@@ -1,0 +1,1 @@
+"""Steps of a supernet, forward and backward, on many architectures at once."""
