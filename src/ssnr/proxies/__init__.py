@@ -1,1 +1,1 @@
-"""Proxies that are no sum over weights."""
+"""Proxies that are one number of a network, and no sum over its weights; one file an algorithm."""

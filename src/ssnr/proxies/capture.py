@@ -1,0 +1,360 @@
+"""What the passes of one network show: activations, layer outputs, feature maps and gradients, each pass run once.
+
+Everything is found by what happens and not by module type: a `TorchDispatchMode` sees the operations below autograd, so
+`nn.ReLU`, `F.relu(x, inplace=True)`, `torch.relu`, `x.clamp(min=0)` and a TorchScript ReLU are all one operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ssnr.core.errors import ScoringError, UsageError
+from ssnr.data import Batch
+from ssnr.interpret.approximated import reaches
+from ssnr.networks.calling import outputs_of
+from ssnr.networks.model import Model
+from ssnr.networks.trees import flatten, mapped, moved
+from ssnr.proxies.per_sample import PerSample, Take
+from ssnr.saliencies.losses import loss_of
+from ssnr.saliencies.signal import Loss, followed, set_mode
+
+_aten = torch.ops.aten
+_NAMES = (
+    "relu relu_ gelu gelu_ silu silu_ leaky_relu leaky_relu_ elu elu_ hardswish hardswish_ mish mish_ softplus "
+    "hardtanh hardtanh_ tanh tanh_ _prelu_kernel rrelu_with_noise rrelu_with_noise_"
+)
+ACTIVATIONS = frozenset(getattr(_aten, name) for name in _NAMES.split())
+_CLAMPS = frozenset((_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_, _aten.threshold, _aten.threshold_))
+_WEIGHT_AT = {_aten.convolution: 1, _aten.mm: 1, _aten.addmm: 2, _aten.linear: 1}
+_BATCH_NORMS = frozenset((_aten.native_batch_norm, _aten._native_batch_norm_legit, _aten.cudnn_batch_norm))
+_MAPS = ACTIVATIONS | _CLAMPS | _BATCH_NORMS | frozenset(
+    (
+        _aten.convolution, _aten.native_group_norm, _aten.native_layer_norm, _aten.add, _aten.add_, _aten.cat,
+        _aten.avg_pool2d, _aten.max_pool2d_with_indices, _aten._adaptive_avg_pool2d, _aten.avg_pool3d,
+    )
+)  # fmt: skip
+
+
+@dataclass
+class Observed:
+    """What one forward pass of N samples showed, in the order in which it ran.
+
+    Attributes:
+        samples: N.
+        codes: for each activation, input > 0 as Booleans (N, units).
+        outputs: for each use of a scored weight in a product, its name and output > 0 as Booleans (N, units).
+        maps: for each feature map, that of the first sample (channels, positions).
+        variances: for each batch norm in train mode, the mean over channels of the batch variance, and its count.
+        features: the last tensor with more than one position per sample, which the network pools before its classifier;
+            without any, the input of the last linear layer.
+        output: what the network returned.
+        sources: the inputs that can be differentiated by.
+    """
+
+    samples: int
+    codes: list[Tensor] = field(default_factory=list)
+    outputs: list[tuple[str, Tensor]] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
+    variances: list[tuple[float, int]] = field(default_factory=list)
+    features: Tensor | None = None
+    output: Any = None
+    sources: Sequence[Tensor] = ()
+
+
+class _Watch(TorchDispatchMode):
+    """Fills an `Observed` while a forward pass runs."""
+
+    def __init__(self, seen: Observed, names: dict[int, str], *, codes: bool, maps: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seen, self._names, self._codes, self._maps = seen, names, codes, maps
+        self._pooled = False  # whether `features` is a map
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet: Any = getattr(func, "_overloadpacket", None)
+        if self._codes and (packet in ACTIVATIONS or (packet in _CLAMPS and _from_zero(args, kwargs))):
+            self._code(args[0])  # before the call, which may be in place
+        at = _WEIGHT_AT.get(packet)
+        out = func(*args, **kwargs)
+        if at is not None:
+            self._layer(args, at, out)
+        if packet in _BATCH_NORMS and isinstance(out, tuple) and out[1].numel():
+            variance = out[2].double() ** -2 - args[-1]
+            self._seen.variances.append((float(variance.mean()), args[0].numel() // args[0].shape[1]))
+        if packet in _MAPS:
+            self._map(out[0] if isinstance(out, tuple) else out)
+        return out
+
+    def _rows(self, value: Tensor) -> Tensor | None:
+        """One row a sample; None of what is no batch."""
+        n = self._seen.samples
+        if not value.is_floating_point() or not value.dim() or not value.numel() or value.shape[0] % n:
+            return None
+        return (value.detach() > 0).reshape(n, -1)
+
+    def _code(self, value: Any) -> None:
+        rows = self._rows(value) if isinstance(value, Tensor) else None
+        if rows is not None:
+            self._seen.codes.append(rows)
+
+    def _layer(self, args: Any, at: int, out: Tensor) -> None:
+        weight = args[at]
+        name = self._names.get(weight.untyped_storage().data_ptr())
+        if name is None:
+            return
+        if self._codes and (rows := self._rows(out)) is not None:
+            self._seen.outputs.append((name, rows))
+        if weight.dim() == 2 and not self._pooled:
+            self._seen.features = args[at - 1].detach()
+
+    def _map(self, out: Tensor) -> None:
+        batched = out.is_floating_point() and out.dim() > 2 and out.shape[0] == self._seen.samples
+        if not batched:
+            return
+        if out[0].numel() > out.shape[1]:
+            self._seen.features, self._pooled = out.detach(), True
+        if self._maps and out.dim() > 3:
+            self._seen.maps.append(out[0].detach().flatten(1).clone())
+
+
+def _from_zero(args: Any, kwargs: Any) -> bool:
+    """Whether a clamp or threshold cuts off at zero."""
+    low = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("threshold"))
+    return isinstance(low, (int, float)) and low == 0
+
+
+Change = Callable[[dict[str, Tensor]], None]
+
+
+class Capture:
+    """The passes of one network that plain proxies share; each runs when it is first asked for.
+
+    The network's own tensors are never touched: passes run on copies (`Model.call`).
+    """
+
+    def __init__(
+        self, model: Model, batch: Batch | None, loss: Loss | None, input_shape: tuple[int, ...] | None = None,
+        generator: torch.Generator | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.model, self.batch, self.loss = model, batch, loss
+        self.input_shape = input_shape
+        self.generator = generator or torch.Generator().manual_seed(seed)
+        self.dtype = getattr(torch, model.recipe.dtype)
+
+    @property
+    def samples(self) -> int:
+        """How many samples the batch has."""
+        tensors = _tensors(self._batch.inputs)
+        if not tensors or not tensors[0].dim():
+            raise ScoringError("the batch holds no tensor with a batch dimension")
+        return tensors[0].shape[0]
+
+    @property
+    def _batch(self) -> Batch:
+        if self.batch is None:
+            raise UsageError("this proxy needs a batch: score(net, inputs, …), or --data on the command line")
+        return self.batch
+
+    def pairs(self, name: str) -> int:
+        """How many samples, for a proxy that compares them.
+
+        Raises:
+            ScoringError: fewer than two.
+        """
+        if self.samples < 2:
+            raise ScoringError(f"{name} compares samples: got a batch of {self.samples}, expected 2 or more")
+        return self.samples
+
+    def forward(
+        self, inputs: Any, *, change: Change | None = None, weights: bool = False, codes: bool = False,
+        maps: bool = False, watch: bool = True, mode: str | None = None,
+    ) -> tuple[Observed, dict[str, Tensor]]:  # fmt: skip
+        """One pass on `inputs`, at copies of the weights that `change` may write to.
+
+        Args:
+            inputs: what the network takes.
+            change: writes to the copies before the pass.
+            weights: whether to build a graph of the scored weights.
+            codes: whether to keep what is positive, of activations and of layers.
+            maps: whether to keep the first sample's feature maps.
+            watch: whether to look at operations at all.
+            mode: instead of the recipe's.
+
+        Raises:
+            ScoringError: the pass raised.
+        """
+        model = self.model
+        copies = model.weights(self.dtype)
+        if change is not None:
+            with torch.no_grad():
+                change(copies)
+        leaves = {name: copies[name].requires_grad_(weights) for name in model.scored if name in copies}
+        set_mode(model, mode or model.recipe.mode)
+        inputs, sources = followed(moved(inputs, model.device, self.dtype))
+        found = _tensors(inputs)
+        seen = Observed(found[0].shape[0] if found and found[0].dim() else 1, sources=sources)
+        names = {tensor.untyped_storage().data_ptr(): name for name, tensor in leaves.items()}
+        with torch.enable_grad():
+            if watch:
+                with _Watch(seen, names, codes=codes, maps=maps):
+                    seen.output = model.call(copies, inputs)
+            else:
+                seen.output = model.call(copies, inputs)
+        return seen, leaves
+
+    @cached_property
+    def data(self) -> Observed:
+        """One pass on the batch, with codes and maps, and a graph to the inputs."""
+        return self.forward(self._batch.inputs, codes=True, maps=True)[0]
+
+    def codes(self, name: str) -> list[Tensor]:
+        """The Boolean codes (N, units) of every activation.
+
+        Raises:
+            ScoringError: the network has none.
+        """
+        if not self.data.codes:
+            raise ScoringError(f"{name} reads activations (ReLU, GELU, SiLU, …), of which this network has none")
+        return self.data.codes
+
+    @cached_property
+    def jacobian(self) -> Tensor:
+        """Gradient of the sum of all outputs with respect to the inputs: (N, entries of one sample), float64.
+
+        Raises:
+            ScoringError: no floating-point input, or the output does not depend on it.
+        """
+        sources = self.data.sources
+        if not sources:
+            raise ScoringError("input gradients need floating-point inputs, and this network takes only integers")
+        total = torch.stack([out.sum() for out in outputs_of(self.data.output)]).sum()
+        rows = gradients(total, sources) if total.requires_grad else [None]
+        if all(row is None for row in rows):
+            raise ScoringError("the output does not depend on the input: there are no input gradients")
+        return torch.cat([r.detach().double().reshape(len(r), -1) for r in rows if r is not None], 1)
+
+    def loss_gradients(self, inputs: Any, targets: Any) -> dict[str, Tensor]:
+        """∂L/∂θ of every scored weight that the mean loss of these samples depends on."""
+        seen, leaves = self.forward(inputs, weights=True, watch=False)
+        value = loss_of(seen.output, targets, self.model.device, self.dtype, self.loss, 1.0)
+        if not value.requires_grad:
+            return {}
+        found = gradients(value, list(leaves.values()))
+        return {name: g.detach() for name, g in zip(leaves, found, strict=True) if g is not None}
+
+    @cached_property
+    def halves(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """`loss_gradients` of the first and of the second half of the batch."""
+        middle, batch = self.samples // 2, self._batch
+        first, second = slice(0, middle), slice(middle, 2 * middle)
+        one, other = (self.loss_gradients(part(batch.inputs, s), part(batch.targets, s)) for s in (first, second))
+        return one, other
+
+    def each_sample(self) -> Iterator[dict[str, Tensor]]:
+        """`loss_gradients` of each sample alone, as N passes of one."""
+        batch = self._batch
+        for n in range(self.samples):
+            s = slice(n, n + 1)
+            yield self.loss_gradients(part(batch.inputs, s), part(batch.targets, s))
+
+    def per_sample(self, take: Take, *, of_loss: bool) -> bool:
+        """Hands `take` the gradients of all samples, layer by layer, as (N, weights), from one backward pass.
+
+        Args:
+            take: gets the name of a layer, and each sample's gradient.
+            of_loss: of the mean loss, each sample as in a batch of one; else of the sum of a sample's outputs, with the
+                statistics of batch norms as constants.
+
+        Returns:
+            Whether every layer was seen; without, what `take` got is not all, and passes of one sample are the way.
+        """
+        if of_loss and self.loss is not None:
+            return False  # nobody knows whether it is a mean over samples
+        copies = self.model.weights(self.dtype)
+        leaves = {name: copies[name].requires_grad_() for name in self.model.scored if name in copies}
+        set_mode(self.model, self.model.recipe.mode)
+        inputs, sources = followed(moved(self._batch.inputs, self.model.device, self.dtype))
+        watch = PerSample({id(leaf): name for name, leaf in leaves.items()}, self.samples, take, alone=of_loss)
+        with torch.enable_grad(), watch:
+            output = self.model.call(copies, inputs)
+        if of_loss:
+            value = loss_of(output, self._batch.targets, self.model.device, self.dtype, None, 1.0)
+        else:
+            value = logits_of(output).sum()
+        unseen = [leaf for name, leaf in leaves.items() if name not in watch.seen]
+        if not watch.whole or not sources or not value.requires_grad or reaches(value, unseen):
+            return False
+        gradients(value, sources)
+        return True
+
+    def noise(self, samples: int) -> Tensor:
+        """Normal samples of the shape of one input.
+
+        Raises:
+            UsageError: neither a batch of one tensor nor `input_shape` says that shape.
+        """
+        shape = self.input_shape
+        if shape is None and self.batch is not None and isinstance(self.batch.inputs, Tensor):
+            shape = tuple(self.batch.inputs.shape[1:])
+        if shape is None:
+            raise UsageError("this proxy draws its inputs and needs their shape: input_shape=(3, 32, 32)")
+        return torch.randn((samples, *shape), generator=self.generator, dtype=torch.float64).to(self.dtype)
+
+
+def capture_of(context: Any) -> Capture:
+    """The passes that all plain proxies of one call share."""
+    found = context.cache.get("capture")
+    if found is None:
+        found = context.cache["capture"] = Capture(
+            context.model, context.batch, context.loss, context.input_shape, context.generator, context.seed
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def gradients(value: Tensor, leaves: Sequence[Tensor], **options: Any) -> list[Tensor | None]:
+    """`torch.autograd.grad`, its errors as a reason; None where nothing arrives.
+
+    Raises:
+        ScoringError: the backward pass raised.
+    """
+    try:
+        return list(torch.autograd.grad(value, leaves, allow_unused=True, **options))
+    except (RuntimeError, NotImplementedError) as error:
+        said = " ".join(str(error).split())
+        raise ScoringError(f"the backward pass raised {type(error).__name__}: {said}") from error
+
+
+def part(value: Any, which: slice) -> Any:
+    """Some samples of a nest."""
+    if isinstance(value, Tensor):
+        return value[which] if value.dim() else value
+    return mapped(lambda item: part(item, which), value)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def collect(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            found.append(item)
+            return item
+        return mapped(collect, item)
+
+    collect(value)
+    return found
+
+
+def logits_of(output: Any) -> Tensor:
+    """The first floating tensor of an output, one row a sample.
+
+    Raises:
+        ScoringError: none.
+    """
+    return (flatten(output) or outputs_of(output))[0].flatten(1)

@@ -1,0 +1,70 @@
+"""naswot: how differently the activations of a network answer to different images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssnr.core.errors import ScoringError
+from ssnr.proxies.capture import capture_of
+
+
+def agreements(codes: Tensor) -> Tensor:
+    """Number of units at which each two of N binary codes agree.
+
+    K = C Cᵀ + (1 − C)(1 − C)ᵀ = V − r_i − r_j + 2 C Cᵀ with r the row sums of C, which are its own diagonal.
+
+    Args:
+        codes: Booleans (N, V).
+
+    Returns:
+        (N, N), float64. Whole numbers: exact, since float32 counts to 2²⁴ in each product.
+
+    >>> agreements(torch.tensor([[True, True, False], [True, False, False]])).tolist()
+    [[3.0, 2.0], [2.0, 3.0]]
+    """
+    both = torch.zeros(len(codes), len(codes), dtype=torch.float64, device=codes.device)
+    for some in torch.split(codes, 1 << 22, dim=1):
+        on = some.to(torch.float32)
+        both += on @ on.T
+    ones = both.diagonal()
+    return codes.shape[1] - ones[:, None] - ones[None, :] + 2 * both
+
+
+def log_determinant(kernel: Tensor, name: str) -> float:
+    """Ln |det K| of a symmetric positive semi-definite matrix.
+
+    Raises:
+        ScoringError: K is singular to the precision of float64.
+    """
+    values = torch.linalg.eigvalsh(kernel.double().cpu())
+    rank = int((values > values[-1].clamp_min(0) * len(values) * torch.finfo(torch.float64).eps).sum())
+    if rank < len(values):
+        raise ScoringError(
+            f"{name}: the {len(values)} samples have codes of rank {rank}, so that the determinant is 0; "
+            "use distinct samples, and fewer than the network has units"
+        )
+    return float(values.log().sum())
+
+
+def naswot_score(codes: Iterable[Tensor], name: str = "naswot") -> float:
+    """Ln |det Σ K_a| over activations a (Mellor, Turner, Storkey & Crowley, ICML 2021).
+
+    Args:
+        codes: for each activation, input > 0 as Booleans (N, units).
+        name: what the error calls it.
+
+    Raises:
+        ScoringError: the sum of K is singular.
+    """
+    return log_determinant(torch.stack([agreements(code) for code in codes]).sum(0), name)
+
+
+def naswot(context: Any) -> float:
+    """Ln |det K|, K_ij the number of activation units at which images i and j agree (Mellor et al., ICML 2021)."""
+    capture = capture_of(context)
+    capture.pairs("naswot")
+    return naswot_score(capture.codes("naswot"))

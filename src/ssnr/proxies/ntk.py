@@ -1,0 +1,72 @@
+"""ntk: the condition number of the neural tangent kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssnr.core.errors import ScoringError
+from ssnr.proxies.capture import Capture, capture_of, gradients, logits_of
+
+
+def condition(kernel: Tensor) -> float:
+    """λ_max / λ_min of a symmetric positive definite matrix.
+
+    Raises:
+        ScoringError: λ_min is 0 to the precision of the kernel.
+
+    >>> g = torch.tensor([[1.0, 0, 1], [0, 2, 0]])
+    >>> condition(g @ g.T)
+    2.0
+    """
+    values = torch.linalg.eigvalsh(kernel.double().cpu())
+    low, high = float(values[0]), float(values[-1])
+    if not low > high * len(values) * torch.finfo(kernel.dtype).eps:
+        raise ScoringError(
+            f"ntk: the kernel of {len(values)} samples is singular, so that its condition number is infinite; "
+            "use distinct samples, and fewer than the network has weights"
+        )
+    return high / low
+
+
+def kernel_of(capture: Capture) -> Tensor:
+    """Θ = G Gᵀ, row n of G the gradient of the sum of sample n's outputs with respect to the scored weights.
+
+    The recipe `seed` takes the statistics of batch norms as constants, which needs one backward pass; other recipes,
+    and networks whose layers cannot be told apart by sample, take N passes back through the statistics.
+    """
+    n = capture.samples
+    kernel = torch.zeros(n, n, dtype=capture.dtype, device=capture.model.device)
+
+    def take(name: str, rows: Tensor) -> None:
+        kernel.addmm_(rows, rows.T)
+
+    if capture.model.recipe.name == "seed" and capture.per_sample(take, of_loss=False):
+        return kernel
+    return _of_passes(capture)
+
+
+def _of_passes(capture: Capture) -> Tensor:
+    """Θ by one forward and N backward passes."""
+    assert capture.batch is not None
+    seen, leaves = capture.forward(capture.batch.inputs, weights=True, watch=False)
+    sums = logits_of(seen.output).sum(1)
+    if not sums.requires_grad:
+        raise ScoringError("ntk: the output depends on no weight")
+    rows = []
+    for n, value in enumerate(sums):
+        found = gradients(value, list(leaves.values()), retain_graph=n + 1 < len(sums))
+        rows.append(torch.cat([g.detach().flatten() for g in found if g is not None]))
+    g = torch.stack(rows)
+    return g @ g.T
+
+
+def ntk(context: Any) -> float:
+    """κ = λ_max/λ_min of Θ = G Gᵀ, G_n = ∂(Σ logits of image n)/∂θ; lower is better (Chen, Gong & Wang, ICLR 2021)."""
+    capture = capture_of(context)
+    capture.pairs("ntk")
+    if "ntk" not in context.cache:
+        context.cache["ntk"] = condition(kernel_of(capture))
+    return float(context.cache["ntk"])
