@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt src/ssnr/_version.py
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/ssnr reproduce fig2 --out $(OUT)
+	$(BIN)/ssnr reproduce fig2 --init shared --out $(OUT)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

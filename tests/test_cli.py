@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import ssnr
+
 CELL = "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
 
 GOLDEN = """
@@ -38,8 +40,9 @@ number = 3
 """
 
 
-def ssnr(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("SSNR_")} | {"COLUMNS": "200"} | environment
+def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A real process, for what a runner cannot show."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("SSNR_")} | {"COLUMNS": "200"}
     command = [sys.executable, "-m", "ssnr", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, timeout=300)
 
@@ -53,7 +56,7 @@ def nets(tmp_path):
 def test_score_json_is_one_document_on_stdout(nets):
     run = ssnr("score", "nets.py:golden", "--input-shape", "2", "-p", "synflow/layerwise_ssnr", "-p", "l2_norm",
                "--json", cwd=nets)  # fmt: skip
-    assert run.returncode == 0
+    assert run.exit_code == 0
     document = json.loads(run.stdout)
     assert set(document) == {"targets", "recipe", "seed", "versions"}
     (target,) = document["targets"]
@@ -72,7 +75,7 @@ def test_score_json_is_one_document_on_stdout(nets):
 
 def test_score_shows_a_table_and_the_layers(nets):
     run = ssnr("score", "nets.py:golden", "--input-shape", "2", "--per-layer", cwd=nets)
-    assert run.returncode == 0
+    assert run.exit_code == 0
     assert "12.2928" in run.stdout
     assert "0.weight" in run.stdout
     assert run.stderr == ""
@@ -80,7 +83,7 @@ def test_score_shows_a_table_and_the_layers(nets):
 
 def test_score_of_a_space_and_of_an_importable_factory(nets):
     run = ssnr("score", f"nasbench201:{CELL}", "nets:golden", "--input-shape", "3,32,32", cwd=nets)
-    assert run.returncode == 1  # golden takes two numbers, not an image
+    assert run.exit_code == 1  # golden takes two numbers, not an image
     assert f"nasbench201:{CELL}" in run.stdout
     assert run.stderr.startswith("ssnr: nets:golden: synflow/layerwise_ssnr: layer '0' (Linear) raised RuntimeError")
     assert "on input (1, 3, 32, 32), weight (2, 2)" in run.stderr
@@ -90,7 +93,7 @@ def test_score_of_a_space_and_of_an_importable_factory(nets):
 def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
     options = ("--input-shape", "2", "-p", "magnitude", "-p", "snip", "--data", "noise", "--batch-size", "8", "--json")
     run = ssnr("score", "nets.py:golden", *options, cwd=nets)
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     (target,) = json.loads(run.stdout)["targets"]
     assert target["batch"]["fingerprint"].startswith("noise:8:seed0:")
     assert run.stderr == f"batch: {target['batch']['fingerprint']}\n"
@@ -111,13 +114,23 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["score", "nasbench201:99999"], 2, "NAS-Bench-201 index 99999: expected 0 … 15,624"),
         (["score", "nasbench201:|a~0|"], 2, "1 nodes joined by '+', expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"),
         (["score", "nasbench201/cifar1:0"], 2, "unknown NAS-Bench-201 data set 'cifar1': did you mean cifar10"),
+        (["score", "nasbench201:0", "-p", "az-nas"], 2, "unknown proxy 'az-nas': known are fisher"),
+        (["score", "nasbench201:0", "-p", "latency"], 2, "unknown proxy 'latency': known are fisher"),
+        (["score", "nasbench201:0", "-p", "snip,synflow"], 2, "repeat -p for each proxy: -p snip -p synflow"),
+        (["score", "nasbench201:0", "--recipe", "seed(dtype=float64)", "--dtype", "float32"], 2, "contradict"),
+        (["sweep", "nasbench201", "--init", "sharde"], 2, "--init 'sharde': expected independent or shared"),
+        (["sweep", "nasbench201", "--executor", "slurm"], 2, "--executor 'slurm': expected local"),
+        (["reproduce", "fig2", "--quick"], 2, "No such option: --quick"),
+        (["reproduce", "fig2", "--saliency", "snip"], 2, "No such option: --saliency"),
+        (["reproduce", "fig2", "--workers", "-1"], 2, "--workers -1: expected at least 1"),
+        (["reproduce", "table1", "--workers", "-1"], 2, "--workers -1: expected at least 1"),
         (["score", "nasbench201:0", "-p", "synflw"], 2, "unknown proxy 'synflw': did you mean synflow"),
         (["score", "nasbench201:0", "-p", "synflow/snr"], 2, "unknown aggregate 'snr': did you mean ssnr"),
         (["score", "nasbench201:0", "--recipe", "sed"], 2, "unknown recipe 'sed': did you mean seed"),
         (["score", "nasbench201:0", "--recipe", "seed(dtype=float16)"], 2, "expected float64 or float32"),
-        (["score", "nasbench201:0", "--dtype", "half"], 2, "recipe option dtype='half': expected float64 or float32"),
+        (["score", "nasbench201:0", "--dtype", "half"], 2, "--dtype 'half': expected float64 or float32"),
         (["score", "nasbench201:0", "--input-shape", "a"], 2, "--input-shape 'a': expected positive whole numbers"),
-        (["score", "nasbench201:0", "--device", "gpu"], 2, "--device 'gpu'"),
+        (["score", "nasbench201:0", "--device", "gpu"], 2, "--device 'gpu': expected auto, cpu, cuda, cuda:1 … or mps"),
         (["score", "nasbench201:0", "-p", "snip", "--data", "imagenet"], 2, "data 'imagenet': expected noise"),
         (["score", "nasbench201:0", "-p", "snip", "--data", "cifar10:."], 2, ". is not CIFAR-10: there is no data"),
         (["score", "nasbench201:0", "-p", "snip", "--batch-size", "0"], 2, "batch size 0: expected at least 1"),
@@ -131,18 +144,18 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["sweep", "nasbench201", "--workers", "0"], 2, "--workers 0: expected at least 1"),
         (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar10"], 1, "no store at no.sqlite"),
         (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar11"], 2, "unknown benchmark 'nasbench201/cifar1"),
-        (["reproduce", "fig3"], 2, "unknown result of the paper 'fig3': did you mean fig2"),
+        (["reproduce", "fig3"], 2, "unknown command 'fig3': expected fig1, fig2 or table1"),
         (["list", "proxy"], 2, "unknown list 'proxy': did you mean proxies"),
         (["fetch", "nasbench"], 2, "unknown benchmark 'nasbench'"),
         (["score"], 2, "Missing argument"),
-        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["nonsense"], 2, "unknown command 'nonsense': expected correlate, fetch, list"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
 def test_bad_input_gets_one_clear_line(nets, arguments, code, said):
     (nets / "bad.txt").write_text(f"{CELL}\noops\n")
     run = ssnr(*arguments, cwd=nets)
-    assert run.returncode == code, run.stderr
+    assert run.exit_code == code, run.stderr
     assert said in run.stderr
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == 1
@@ -160,7 +173,7 @@ def test_what_a_users_code_prints_is_no_part_of_the_document(nets):
 
 def test_a_forward_that_raises_is_a_failed_score_with_exit_1(nets):
     run = ssnr("score", "nets.py:Broken", "--input-shape", "2", "--json", cwd=nets)
-    assert run.returncode == 1
+    assert run.exit_code == 1
     score = json.loads(run.stdout)["targets"][0]["scores"]["synflow/layerwise_ssnr"]
     assert (score["value"], score["status"]) == (None, "failed")
     assert "the network (Broken) raised ValueError on input (1, 2): half-way" in score["reason"]
@@ -169,7 +182,7 @@ def test_a_forward_that_raises_is_a_failed_score_with_exit_1(nets):
 
 def test_debug_shows_the_traceback(nets):
     run = ssnr("score", "nets.py:raises", "--debug", cwd=nets)
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert "Traceback" in run.stderr
 
 
@@ -181,14 +194,14 @@ def test_sweep_correlate_and_a_new_aggregate_that_scores_nothing_again(nets):
     run = ssnr(
         "sweep", "nasbench201", "-p", "synflow", "--archs", "archs.txt", "--store", "s.sqlite", "--json", cwd=nets
     )
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert json.loads(run.stdout) == {
         "space": "nasbench201", "store": "s.sqlite", "architectures": 5, "networks": 5, "scored": 5, "failed": 0,
         "repeats": 0, "drawn": None,
     }  # fmt: skip
     proxy = "synflow/layerwise_ssnr(0.75,3)"
     run = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", "-p", proxy, "--json", cwd=nets)
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     document = json.loads(run.stdout)
     assert (document["n"], document["coverage"]) == (5, 1.0)
     rows = {row["proxy"]: row for row in document["rows"]}
@@ -199,7 +212,7 @@ def test_sweep_correlate_and_a_new_aggregate_that_scores_nothing_again(nets):
     assert taus == sorted(taus, reverse=True)
     for form, start in (("--csv", "benchmark,"), ("--latex", "% table.csv")):
         shown = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", form, cwd=nets)
-        assert shown.returncode == 0, shown.stderr
+        assert shown.exit_code == 0, shown.stderr
         assert shown.stdout.startswith(start), shown.stdout
 
 
@@ -209,7 +222,7 @@ TUPLES = [(4, 0, 3, 1, 4, 3), (2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 0, 0), (3, 1, 0, 
 @pytest.mark.parametrize("kind", ["proxies", "aggregates", "spaces", "benchmarks", "recipes"])
 def test_list_shows_each_registry_and_its_json_has_the_same_rows(kind):
     shown, document = ssnr("list", kind), ssnr("list", kind, "--json")
-    assert shown.returncode == document.returncode == 0
+    assert shown.exit_code == document.exit_code == 0
     for row in json.loads(document.stdout):
         assert str(next(iter(row.values()))) in shown.stdout
 
@@ -226,11 +239,47 @@ def test_help_and_version_import_no_torch():
         "assert not {'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert ssnr("--version").stdout == "ssnr 0.1.0\n"
+    assert process("--version").stdout == "ssnr 0.1.0\n"
 
 
 def test_a_folder_that_cannot_be_written_is_named(nets):
     (nets / "out").write_text("a file")
     run = ssnr("reproduce", "fig2", "--out", "out", "--source", "analog", cwd=nets)
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert run.stderr.startswith("ssnr: cannot create the folder out: File exists")
+
+
+def test_debug_keeps_the_exit_code(nets):
+    run = ssnr("score", "nasbench201:0", "-p", "synflw", "--debug", cwd=nets)
+    assert run.exit_code == 2
+    assert "Traceback" in run.stderr and run.stderr.splitlines()[-1].startswith("ssnr: unknown proxy 'synflw'")
+
+
+@pytest.mark.parametrize("group", [(), ("reproduce",)])
+def test_a_group_alone_shows_its_help_and_no_blank_line(group):
+    run = ssnr(*group)
+    assert run.exit_code == 2
+    assert "Usage:" in run.output and "ssnr: \n" not in run.output
+
+
+def test_a_module_of_this_folder_and_a_neighbour_of_a_file_are_found(nets):
+    (nets / "sub").mkdir()
+    (nets / "sub" / "sibling_w.py").write_text(GOLDEN)
+    (nets / "sub" / "j.py").write_text("from sibling_w import golden as w\n")
+    (nets / "models_here.py").write_text(GOLDEN)
+    run = ssnr("score", "sub/j.py:w", "models_here:golden", "--input-shape", "2", "--json", cwd=nets)
+    assert run.exit_code == 0, run.stderr
+    assert [t["params"] for t in json.loads(run.stdout)["targets"]] == [8, 8]
+
+
+def test_shapes_one_each_and_rows_by_score(nets):
+    (nets / "more.py").write_text("from torch import nn\ndef wide(): return nn.Linear(3, 50)\n")
+    targets = ("nets.py:golden", "more.py:wide")
+    run = ssnr("score", *targets, "--input-shape", "2", "--input-shape", "3", "-p", "params", "--sort", "--json",
+               cwd=nets)  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    assert [t["target"] for t in json.loads(run.stdout)["targets"]] == ["more.py:wide", "nets.py:golden"]
+    wrong = ssnr("score", *targets, *("--input-shape", "2") * 3, cwd=nets)
+    assert (wrong.exit_code, wrong.stderr) == (
+        2, "ssnr: 3 times --input-shape for 2 targets: expected one for all, or one each\n",
+    )  # fmt: skip

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -76,10 +75,9 @@ def test_the_page_says_what_the_picture_shows(tmp_path):
     lines = text.splitlines()
     assert lines[:3] == ["# Figure 1: accuracy and scores while a network is pruned", "", "Made up."]
     # Each of the three falls with accuracy; sums 1, .01, .0001 beside accuracies 1, .794, .631 of the dense network's.
-    assert "| train, then prune | sum | 3 | 1.000 | 1.000 | 0.472 | 1 | 100.00% |" in lines
-    assert "| 0.1 | 100 | 63.55 | 0.01 | 0.1 | 0.3162 |" in lines
-    document = json.loads(json.dumps(result.to_json()))
-    assert len(document["points"]) == 9 and len(document["tracking"]) == 9
+    rows = [" ".join(line.split()) for line in lines]
+    assert "| train, then prune | sum | 3 | 1.000 | 1.000 | 0.472 | 1 | 100.00% |" in rows
+    assert "| 0.1 | 100 | 63.55 | 0.01 | 0.1 | 0.3162 |" in rows
 
 
 def test_the_picture_has_a_panel_for_each_reading(tmp_path):
@@ -128,10 +126,10 @@ def test_without_images_the_command_says_where_they_may_be(run, tmp_path, monkey
     ("options", "message"),
     [
         ("-d 0", "density 0.0: expected the share of weights to keep, above 0 and at most 1"),
-        ("--precision half", "precision 'half': expected float32 or bfloat16"),
+        ("--precision half", "--precision 'half': expected float32 or bfloat16"),
         ("--epochs 0", "--epochs 0: expected at least 1"),
         ("--saliency snip --saliency grasp", "figure 1 takes one --saliency, got 2"),
-        ("--saliency snap", "unknown saliency 'snap': did you mean snip? (`ssnr list` shows all)"),
+        ("--saliency snap", "unknown saliency 'snap': did you mean snip? (`ssnr list proxies` shows all)"),
         ("--saliency random", "a pruning curve needs a saliency that has scores; random masks have none"),
     ],
 )

@@ -64,7 +64,7 @@ class TestDarts(SpaceContract):
         (
             V1.replace("('skip_connect', 2)], normal", "('skip_connectt', 2)], normal"),
             "DARTS genotype: normal cell, node 5, input 1: unknown operation 'skip_connectt': "
-            "did you mean skip_connect? (`ssnr list` shows all)",
+            "did you mean skip_connect?",
         ),
         (
             V1.replace(", ('skip_connect', 2)], normal", "], normal"),

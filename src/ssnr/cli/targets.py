@@ -124,6 +124,10 @@ def _first_output(net: nn.Module, inputs: Any) -> Tensor | None:
 
 
 def _load(where: str, what: str) -> Any:
+    # As `python file.py` would find its neighbours, and `python -m pkg.mod` what is here.
+    folder = str((Path(where).parent if where.endswith(".py") else Path()).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     if where.endswith(".py"):
         path = Path(where)
         if not path.is_file():

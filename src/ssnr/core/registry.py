@@ -10,17 +10,26 @@ from ssnr.core.errors import UsageError
 
 T = TypeVar("T")
 
+# Kind of thing → the list of `ssnr list` that shows all of them.
+_LISTS = {
+    "proxy": "proxies", "saliency": "proxies", "aggregate": "aggregates", "space": "spaces",
+    "space or module": "spaces", "benchmark": "benchmarks",
+    "recipe": "recipes",
+}  # fmt: skip
+
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not there, with the near ones.
 
     >>> str(unknown("proxy", "sinflow", ["synflow", "snip"]))
-    "unknown proxy 'sinflow': did you mean synflow? (`ssnr list` shows all)"
+    "unknown proxy 'sinflow': did you mean synflow? (`ssnr list proxies` shows all)"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
-        return UsageError(f"unknown {kind} {name!r}: did you mean {' or '.join(near)}? (`ssnr list` shows all)")
+        where = _LISTS.get(kind)
+        hint = f" (`ssnr list {where}` shows all)" if where else ""
+        return UsageError(f"unknown {kind} {name!r}: did you mean {' or '.join(near)}?{hint}")
     return UsageError(f"unknown {kind} {name!r}: known are {', '.join(names)}")
 
 

@@ -18,7 +18,8 @@ from ssnr.paper.training import Images, cifar10_images
 from ssnr.pruning import check_density, rounds_of
 from ssnr.spaces import get_space
 from ssnr.studies import plots
-from ssnr.studies import tables as _tables
+from ssnr.studies import sheet as sheets
+from ssnr.studies.sheet import Sheet
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,23 +72,20 @@ class Fig1Result:
     def to_markdown(self) -> str:
         """What fig1.md holds."""
         lines = ["# Figure 1: accuracy and scores while a network is pruned", "", self.description, ""]
-        lines += _markdown(_HEADINGS, self._tracking())
+        lines.append(self.sheet().to_markdown())
         for reading, cells in self._readings():
-            lines += ["", f"## {curves.READINGS[reading].capitalize()}", "", *_markdown(_FIRST, cells)]
+            part = Sheet.of(_FIRST, cells)
+            lines += ["", f"## {curves.READINGS[reading].capitalize()}", "", part.to_markdown()]
         return "\n".join(lines) + "\n"
 
     def to_rich(self) -> Table:
         """How each score follows accuracy, for a terminal."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
+        return self.sheet().to_rich()
 
-        page = Table(title=Text("Figure 1: does the score follow accuracy?"), title_justify="left", box=box.SIMPLE_HEAD)
-        for position, heading in enumerate(_HEADINGS):
-            page.add_column(Text(heading), justify="right" if position > 1 else "left")
-        for cells in self._tracking():
-            page.add_row(*map(Text, cells))
-        return page
+    def sheet(self) -> Sheet:
+        """How each score follows accuracy."""
+        title = "Figure 1: does the score follow accuracy?"
+        return Sheet.of(_HEADINGS, self._tracking(), title=title, left=_HEADINGS[:2])
 
     def to_json(self) -> dict[str, Any]:
         """Points, numbers, protocol and files."""
@@ -163,7 +161,7 @@ def draw(table: pd.DataFrame, out: str | Path, description: str) -> Fig1Result:
     figures = plots.save(paper_plots.pruning_curve(table), folder / "fig1")
     files = (*figures, folder / "fig1.csv", folder / "fig1.md")
     result = Fig1Result(table, curves.tracking(table), files, description)
-    _tables.save(table, folder / "fig1", result.to_markdown())
+    sheets.save(table, folder / "fig1", result.to_markdown())
     return result
 
 
@@ -178,10 +176,6 @@ def describe(plan: Plan, images: Images) -> str:
         f"learning rate {w.lr:g} falling to 0 along a cosine{short}, crops and mirror images, {w.precision}, "
         f"seed {w.seed}."
     )
-
-
-def _markdown(headings: tuple[str, ...], rows: Any) -> list[str]:
-    return [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings), *(f"| {' | '.join(r)} |" for r in rows)]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

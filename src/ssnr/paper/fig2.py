@@ -12,10 +12,10 @@ import pandas as pd
 from ssnr.core.recipes import Recipe
 from ssnr.store import Store
 from ssnr.studies import plots
-from ssnr.studies import tables as _tables
+from ssnr.studies import sheet as sheets
 from ssnr.studies.selection import BenchmarkTable, describe_metric
+from ssnr.studies.sheet import Sheet, estimate, named, percent
 from ssnr.studies.study import Study, study
-from ssnr.studies.tables import estimate, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,22 +47,16 @@ class Fig2Result:
     def to_markdown(self) -> str:
         """What fig2.md holds."""
         lines = ["# Figure 2: score against accuracy", "", self.description, ""]
-        lines += [f"| {' | '.join(_HEADINGS)} |", "|" + "---|" * len(_HEADINGS)]
-        lines += [f"| {' | '.join(cells)} |" for cells in self._cells()]
+        lines.append(self.sheet().to_markdown())
         return "\n".join([*lines, "", *(f"* {note}" for note in self.study.notes)]).rstrip("\n") + "\n"
 
     def to_rich(self) -> Table:
         """Paper value beside own value, for a terminal."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
+        return self.sheet().to_rich()
 
-        page = Table(title=Text("Figure 2: paper and this run"), title_justify="left", box=box.SIMPLE_HEAD)
-        for position, heading in enumerate(_HEADINGS):
-            page.add_column(Text(heading), justify="right" if position else "left")
-        for cells in self._cells():
-            page.add_row(*map(Text, cells))
-        return page
+    def sheet(self) -> Sheet:
+        """Paper value beside own value."""
+        return Sheet.of(_HEADINGS, self._cells(), title="Figure 2: paper and this run")
 
     def to_json(self) -> dict[str, Any]:
         """The study's document with the paper's value in each row, the protocol and the files."""
@@ -73,10 +67,9 @@ class Fig2Result:
 
     def _cells(self) -> Iterator[list[str]]:
         for row in self.table.to_dict("records"):
-            name = row["proxy"] + (" (control)" if row["kind"] == "control" else "")
             paper = "" if pd.isna(row["paper"]) else f"{row['paper']:.4f}"
             difference = "" if pd.isna(row["difference"]) else f"{row['difference']:+.4f}"
-            yield [name, paper, estimate(row, "spearman"), difference, estimate(row, "kendall")]
+            yield [named(row), paper, estimate(row, "spearman"), difference, estimate(row, "kendall")]
 
 
 def fig2(
@@ -111,7 +104,7 @@ def fig2(
     figures = plots.save(plots.score_vs_accuracy(found, list(FIG2_PAPER)), folder / "fig2")
     files = (*figures, folder / "fig2.csv", folder / "fig2.md")
     result = Fig2Result(table, files, found, _describe(found, recipe, seed))
-    _tables.save(table, folder / "fig2", result.to_markdown())
+    sheets.save(table, folder / "fig2", result.to_markdown())
     return result
 
 

@@ -7,8 +7,9 @@ which scores nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,8 +24,9 @@ from ssnr.paper import plots as paper_plots
 from ssnr.spaces import Space, get_space
 from ssnr.store import Store
 from ssnr.studies import plots
-from ssnr.studies import tables as _tables
 from ssnr.studies.selection import BenchmarkTable, describe_metric
+from ssnr.studies.sheet import Column as Shown
+from ssnr.studies.sheet import Sheet, is_control, named
 from ssnr.studies.study import Study, study
 
 if TYPE_CHECKING:
@@ -140,57 +142,39 @@ class Table1Result:
 
     def to_rich(self) -> Table:
         """For a terminal: own value with its interval, the paper's below; best of each column in bold."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        page = Table(title=Text("Table 1: Kendall τ [95 %], paper in brackets below"), title_justify="left",
-                     box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
-        page.add_column("proxy", no_wrap=True)
-        for title in self.titles.values():
-            page.add_column(Text(title), justify="right")
-        for name, control, cells in self._cells():
-            texts = [Text(text, style="bold" if best else "") for text, best in cells]
-            page.add_row(Text(name), *texts, style="dim" if control else None)
-        return page
+        return self.sheet().to_rich()
 
     def to_markdown(self) -> str:
         """What table1.md holds."""
-        head = ["proxy", *self.titles.values()]
-        lines = ["# Table 1: Kendall τ", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        for name, _, cells in self._cells():
-            shown = (f"**{text}**" if best else text for text, best in cells)
-            lines.append("| " + " | ".join([name, *shown]).replace("\n", "<br>") + " |")
-        return "\n".join([*lines, "", *(f"* {note}" for note in self.notes)]) + "\n"
+        lines = ["# Table 1: Kendall τ", "", self.sheet().to_markdown(), "", *(f"* {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
         r"""A `tabular` for `\usepackage{booktabs}`."""
-        head = ["Proxy", *map(_tables.escape, self.titles.values())]
-        lines = [
-            rf"\begin{{tabular}}{{l{'r' * len(self.titles)}}}",
-            r"\toprule",
-            " & ".join(head) + r" \\",
-            r"\midrule",
-        ]
-        for name, control, cells in self._cells():
-            first = _tables.escape(name)
-            shown = [_tables.escape(text.replace("\n", " ")) for text, _ in cells]
-            shown = [rf"\textbf{{{text}}}" if best else text for text, (_, best) in zip(shown, cells, strict=True)]
-            lines.append(" & ".join([rf"\textit{{{first}}}" if control else first, *shown]) + r" \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        return self.sheet().to_latex()
+
+    def sheet(self) -> Sheet:
+        """One row a proxy or control, one column a benchmark."""
+        by_key = {key: rows.set_index("proxy") for key, rows in self.table.groupby("column")}
+        columns = [Shown("proxy", named, right=False)]
+        for key, title in self.titles.items():
+            rows = by_key[key]
+            columns.append(Shown(title, partial(_shown, rows), best=partial(_is_best, rows)))
+        frame = self.table[["proxy", "kind"]].drop_duplicates("proxy")
+        return Sheet(frame, tuple(columns), "Table 1: Kendall τ [95 %], paper in brackets below", (), is_control)
 
     def to_json(self) -> dict[str, Any]:
         """Rows, notes, files; what is not defined is None."""
         rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
         return {"rows": rows, "notes": list(self.notes), "files": [str(file) for file in self.files]}
 
-    def _cells(self) -> Iterator[tuple[str, bool, list[tuple[str, bool]]]]:
-        for proxy in self.table["proxy"].unique():
-            rows = self.table[self.table["proxy"] == proxy].set_index("column")
-            control = bool((rows["kind"] == "control").all())
-            cells = [(_cell(rows.loc[key]), bool(rows.loc[key, "best"])) if key in rows.index else ("", False)
-                     for key in self.titles]  # fmt: skip
-            yield proxy + (" (control)" if control else ""), control, cells
+
+def _shown(rows: pd.DataFrame, row: Mapping[Any, Any]) -> str:
+    return _cell(rows.loc[row["proxy"]]) if row["proxy"] in rows.index else ""
+
+
+def _is_best(rows: pd.DataFrame, row: Mapping[Any, Any]) -> bool:
+    return row["proxy"] in rows.index and bool(rows.loc[row["proxy"], "best"])
 
 
 def _cell(row: pd.Series[Any]) -> str:

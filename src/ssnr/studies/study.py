@@ -23,8 +23,8 @@ from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.core.results import Result, Score, evaluate, failed, takes_logarithm
 from ssnr.store import Architecture, Group, Store
+from ssnr.studies import sheet as sheets
 from ssnr.studies import stats
-from ssnr.studies import tables as _tables
 from ssnr.studies.selection import BenchmarkTable, choose_groups, choose_proxies, choose_space, describe_metric
 
 if TYPE_CHECKING:
@@ -73,20 +73,32 @@ class Study:
                 "runs": b.runs}  # fmt: skip
         return {**head, "n": self.n, "coverage": self.coverage, "notes": list(self.notes), "rows": rows}
 
-    def to_csv(self) -> str:
-        """The table with the benchmark named in every row."""
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """The table with the benchmark named in every row: into a file, or as text where none is named.
+
+        Raises:
+            SsnrError: the file cannot be written.
+        """
         table = self.table.copy()
         for position, name in enumerate(("name", "source", "metric", "split", "epochs", "runs")):
             table.insert(position, "benchmark" if name == "name" else name, getattr(self.benchmark, name))
-        return str(table.to_csv(index=False, lineterminator="\n"))
+        return sheets.to_csv(table, path)
 
     def to_latex(self) -> str:
         """A booktabs table, the best of each column in bold."""
-        return _tables.latex(self.table, self._title())
+        return sheets.correlations(self.table, self._title(), counts=("n", "failed", "dead")).to_latex()
+
+    def to_markdown(self) -> str:
+        """The table for a page, without its title."""
+        return self.sheet().to_markdown()
 
     def to_rich(self) -> Table:
         """The table for a terminal."""
-        return _tables.rich_table(self.table, self._title(), self.notes)
+        return self.sheet().to_rich()
+
+    def sheet(self) -> sheets.Sheet:
+        """The table as it is shown, in any form."""
+        return sheets.correlations(self.table, self._title(), self.notes)
 
     def _title(self) -> str:
         return f"{self.benchmark.name}, {describe_metric(self.benchmark)}"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from ssnr.cli import terminal as terminal
+import typer
+
+from ssnr.cli import options, terminal
+from ssnr.cli.app import app
 from ssnr.core.recipes import RECIPES
 from ssnr.core.registry import unknown
 
 
-def list_(kind: str, *, as_json: bool) -> None:
-    """`ssnr list`: the registries as tables."""
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="proxies, aggregates, spaces, benchmarks or recipes")] = "proxies",
+    json: options.Json = False,
+) -> None:
+    """What there is, by name."""
     tables = {
         "proxies": _proxy_rows, "aggregates": _aggregate_rows, "spaces": _space_rows, "benchmarks": _benchmark_rows,
         "recipes": _recipe_rows,
@@ -18,13 +25,12 @@ def list_(kind: str, *, as_json: bool) -> None:
     if kind not in tables:
         raise unknown("list", kind, tables)
     header, rows = tables[kind]()
-    if as_json:
+    if json:
         terminal.print_json([dict(zip(header, row, strict=True)) for row in rows])
         return
-    table = terminal.table(*header)
-    for row in rows:
-        table.add_row(*map(str, row))
-    terminal.show(table)
+    from ssnr.studies.sheet import Sheet
+
+    terminal.show(Sheet.of(header, rows, left=header).to_rich())
 
 
 Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]

@@ -1,0 +1,50 @@
+"""`ssnr correlate`: stored scores against measured accuracies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssnr.cli import options, terminal
+from ssnr.cli.app import app
+from ssnr.core.errors import UsageError
+
+
+@app.command()
+def correlate(
+    store: Annotated[Path, typer.Argument(help="The file that a sweep wrote.")],
+    benchmark: Annotated[str, typer.Option(help="See `ssnr list benchmarks`, or a CSV with architecture, accuracy.")],
+    source: Annotated[
+        str | None, typer.Option(help="Which table of the benchmark, such as nats, naslib or analog.")
+    ] = None,
+    proxy: options.Proxies = None,
+    json: options.Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="A LaTeX table on stdout.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table on stdout.")] = False,
+) -> None:
+    """Rank correlations of stored scores with measured accuracies, beside the controls; scores nothing again."""
+    from ssnr import benchmarks
+    from ssnr.core.catalogue import parse_proxies
+    from ssnr.store import Store
+    from ssnr.studies.study import study
+
+    if json + csv + latex + markdown > 1:
+        raise UsageError("--json, --csv, --latex and --markdown: choose one")
+    asked = None if proxy is None else [p.text for p in parse_proxies(proxy)]
+    table = benchmarks.load(benchmark, source)
+    with Store(store, create=False) as opened, terminal.status(f"correlating with {table.name} ({table.source})"):
+        result = study(opened, table, asked)
+    if json:
+        terminal.print_json(result.to_json())
+    elif csv:
+        sys.stdout.write(result.to_csv() or "")
+    elif latex:
+        sys.stdout.write(result.to_latex())
+    elif markdown:
+        print(result.to_markdown())
+    else:
+        terminal.show(result.to_rich())

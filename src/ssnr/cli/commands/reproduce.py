@@ -1,0 +1,154 @@
+"""`ssnr reproduce`: the figures and the table of the paper, each a command with its own options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssnr.cli import options, terminal
+from ssnr.cli.app import group
+from ssnr.cli.progress import progress
+from ssnr.core.catalogue import parse_proxies
+from ssnr.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from ssnr.paper.fig1 import Plan
+
+FIGURE_2 = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
+
+reproduce = group("reproduce", "Repeat a result of the paper on real data: picture, table, the paper's value beside.")
+
+
+@reproduce.command()
+def fig1(
+    out: options.Out = Path("out"),
+    quick: Annotated[bool, typer.Option("--quick", help="A slim network and few epochs: minutes.")] = False,
+    data: Annotated[str | None, typer.Option(help="cifar10:DIR; default the folder that SSNR_CIFAR10 names.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(callback=options.at_least("--epochs", 1), help="Of each training; default 20, with --quick 4."),
+    ] = None,
+    density: options.Densities = None,
+    saliency: Annotated[list[str] | None, typer.Option(help="By which to prune; default synflow.")] = None,
+    precision: options.Precision = "float32",
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda …")] = "auto",
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Accuracy and scores while VGG-16 is pruned."""
+    from ssnr.cli.curve import cifar10_folder
+    from ssnr.paper import fig1 as figure
+
+    folder = cifar10_folder(data)
+    plan = _plan(quick, epochs, density, precision, saliency or ["synflow"], seed, options.device_of(device))
+    options.make_folder(out)
+    with progress("figure 1") as notify:
+        result = figure.fig1(folder, out, plan, notify=notify)
+    if json:
+        terminal.print_json(result.to_json())
+        return
+    terminal.show(result.to_rich())
+    print("\n".join((result.description, *map(str, result.files))))
+
+
+def _plan(
+    quick: bool, epochs: int | None, densities: list[float] | None, precision: str, saliencies: list[str], seed: int,
+    device: str,
+) -> Plan:  # fmt: skip
+    from ssnr.paper.fig1 import QUICK, Plan
+
+    if len(saliencies) > 1:
+        raise UsageError(f"figure 1 takes one --saliency, got {len(saliencies)}")
+    plan = QUICK if quick else Plan()
+    ways = replace(plan.ways, precision=precision, seed=seed, device=device, saliency=saliencies[0])
+    if epochs is not None:
+        ways = replace(ways, epochs=epochs)
+    if densities:
+        plan = replace(plan, densities=tuple(densities), init_densities=tuple(densities))
+    return replace(plan, ways=ways)
+
+
+@reproduce.command()
+def fig2(
+    out: options.Out = Path("out"),
+    store: Annotated[
+        Path | None, typer.Option(help="Store to use or resume; default nasbench201.sqlite in --out.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Which accuracies: nats, naslib or analog; default nats where its file is, else analog."),
+    ] = None,
+    dtype: options.Dtype = None,
+    init: options.Init = None,
+    workers: options.Workers = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Score against accuracy, all of NAS-Bench-201."""
+    from ssnr import benchmarks
+    from ssnr.cli.sweeping import swept
+    from ssnr.paper.fig2 import fig2 as figure
+    from ssnr.spaces import get_space
+    from ssnr.store import Store
+
+    options.make_folder(out)
+    table = benchmarks.load("nasbench201/cifar10", source)
+    path, space = store or out / "nasbench201.sqlite", get_space("nasbench201")
+    recipe = options.recipe_of("seed", dtype, init)
+    swept(space, list(space.all()), parse_proxies(FIGURE_2), path, workers, seed, None, recipe)
+    with Store(path, create=False) as opened, terminal.status("correlating and drawing"):
+        result = figure(opened, table, out, recipe=recipe, seed=seed)
+    if json:
+        terminal.print_json(result.to_json())
+        return
+    terminal.show(result.study.to_rich())
+    terminal.show(result.to_rich())
+    print("\n".join(str(file) for file in (path, *result.files)))
+
+
+@reproduce.command()
+def table1(
+    out: options.Out = Path("out"),
+    store: Annotated[Path | None, typer.Option(help="Store to use or resume; default table1.sqlite in --out.")] = None,
+    saliency: Annotated[list[str] | None, typer.Option(help="Rows; repeat it for several; default synflow.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these columns, such as nb301 or class_scene; repeat it for several."),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(callback=options.at_least("--seeds", 1), help="Initialisations to average over, 0 … K−1."),
+    ] = 1,
+    dtype: options.Dtype = None,
+    init: options.Init = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+) -> None:
+    """Kendall τ on NAS-Bench-201, NAS-Bench-301 and TransNAS-Bench-101 micro."""
+    from ssnr.cli.sweeping import batch_of, swept
+    from ssnr.paper import table1 as tables
+    from ssnr.store import Store
+
+    chosen, parsed = tables.columns(column), parse_proxies(saliency or ["synflow"])
+    for proxy in parsed:
+        if proxy.saliency is None or "/" in proxy.text:
+            raise UsageError(f"--saliency {proxy.text}: expected a saliency such as synflow, grasp_abs or snip")
+    recipe = options.recipe_of("seed", dtype, init)
+    options.make_folder(out)
+    path = store or out / "table1.sqlite"
+    for one in tables.sweeps(chosen, tables.load(chosen)):
+        for seed in range(seeds):
+            batch = batch_of(parsed, None, one.space.input_shape, one.space.num_classes, 64, 0)
+            swept(one.space, one.architectures, parsed, path, workers, seed, batch, recipe)
+    with Store(path, create=False) as opened, terminal.status("correlating and drawing"):
+        result = tables.table1(
+            opened, out, saliencies=[p.text for p in parsed], keys=column, recipe=recipe, seeds=range(seeds)
+        )
+    if json:
+        terminal.print_json(result.to_json())
+        return
+    terminal.show(result.to_rich())
+    print("\n".join([*result.notes, "", *map(str, (path, *result.files))]))

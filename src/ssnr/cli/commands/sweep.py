@@ -1,0 +1,48 @@
+"""`ssnr sweep`: many architectures of a space into a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssnr.cli import options, terminal
+from ssnr.cli.app import app
+
+
+@app.command()
+def sweep(
+    space: Annotated[str, typer.Argument(help="A search space, such as nasbench201 or nasbench201/cifar100.")],
+    proxy: options.Proxies = None,
+    archs: Annotated[str, typer.Option(help="all, a number drawn from the seed, or a file with one a line.")] = "all",
+    store: options.StorePath = Path("ssnr.sqlite"),
+    workers: options.Workers = None,
+    seed: options.Seed = 0,
+    data: options.Data = None,
+    batch_size: options.BatchSize = 64,
+    recipe: options.RecipeName = "seed",
+    dtype: options.Dtype = None,
+    init: options.Init = None,
+    executor: Annotated[
+        str, typer.Option(callback=options.one_of("--executor", ("local",)), help="Where workers run: local.")
+    ] = "local",
+    json: options.Json = False,
+) -> None:
+    """Score many architectures into a store; the same command again does only what is missing."""
+    from ssnr.cli.sweeping import architectures, batch_of, is_number, swept
+    from ssnr.spaces import get_space
+
+    parsed, chosen, where = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init), get_space(space)
+    asked = architectures(where, archs, seed)
+    batch = batch_of(parsed, data, where.input_shape, where.num_classes, batch_size, seed)
+    repeats = len(asked) - len(set(asked))
+    if repeats:
+        terminal.note(f"{repeats:,} of {len(asked):,} architectures are repeats: scored once, kept once")
+    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor)
+    if json:
+        drawn = {"of": len(where), "seed": seed, "replacement": False} if is_number(archs) else None
+        terminal.print_json(summary | {"repeats": repeats, "drawn": drawn})
+        return
+    print(f"{summary['architectures']:,} architectures of {where.name}, {summary['networks']:,} distinct networks, "
+          f"{summary['scored']:,} scored now, {summary['failed']:,} failed → {store}")  # fmt: skip

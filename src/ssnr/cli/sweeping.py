@@ -1,0 +1,112 @@
+"""A sweep from the command line: lay out, score what is missing with progress, say what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ssnr.cli import terminal
+from ssnr.cli.progress import progress
+from ssnr.core.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from ssnr.core.catalogue import Proxy
+    from ssnr.core.recipes import Recipe
+    from ssnr.data import Batch
+    from ssnr.spaces import Space
+
+MOST = 1_000_000  # architectures up to which `--archs all` is taken at its word
+
+
+def swept(
+    space: Space, archs: list[str], proxies: tuple[Proxy, ...], path: Path, workers: int | None, seed: int,
+    batch: Batch | None, recipe: Recipe, executor: str = "local",
+) -> dict[str, Any]:  # fmt: skip
+    """Score what the store lacks; the counts of what was done."""
+    from ssnr.engine import local
+
+    if workers != 1:
+        local.warm_up()
+    from ssnr import engine
+    from ssnr.store import Store
+
+    with Store(path) as store:
+        layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
+        already = layout.distinct - len(layout.missing)
+        if already and layout.groups:  # controls alone are never missing
+            terminal.note(f"{path}: {already:,} of {layout.distinct:,} networks are there already")
+        done = failures = 0
+        try:
+            with progress(space.name) as notify:
+                for step in engine.run(layout, store, workers=workers, executor=executor):
+                    done, failures = step.done, step.failed
+                    if step.total:
+                        notify("", step.done, step.total)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped: {already + done:,} of {layout.distinct:,} networks are in {path}; "
+                "the same command does the rest"
+            ) from None
+        return {
+            "space": space.name,
+            "store": str(path),
+            "architectures": len(layout.networks),
+            "networks": layout.distinct,
+            "scored": done,
+            "failed": failures,
+        }
+
+
+class Reads(Protocol):
+    """A proxy or a saliency: it says whether it reads a batch."""
+
+    @property
+    def data(self) -> bool: ...
+
+
+def batch_of(
+    proxies: Iterable[Reads], data: str | None, shape: tuple[int, ...], classes: int | None, size: int, seed: int
+) -> Batch | None:
+    """The batch that the proxies read, with a note that names it; None where they read none."""
+    if not any(proxy.data for proxy in proxies):
+        if data is not None:
+            terminal.note(f"--data {data}: not read, no proxy asked for needs data")
+        return None
+    from ssnr import data as batches
+
+    batch = batches.load(data, shape, classes, size=size, seed=seed)
+    terminal.note(f"batch: {'; '.join((batch.fingerprint, *batch.notes))}")
+    return batch
+
+
+def architectures(space: Space, text: str, seed: int) -> list[str]:
+    """`all`, a number drawn from the seed, or a file with one architecture a line."""
+    import numpy as np
+
+    if text == "all":
+        if len(space) > MOST:
+            raise UsageError(
+                f"{space.name} has {len(space):,} architectures: draw a number with --archs N, or name a file"
+            )
+        return list(space.all())
+    if is_number(text):
+        return space.sample_many(int(text), np.random.default_rng(seed))
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(f"--archs {text!r}: expected all, a number, or a file with one architecture a line")
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if line.strip() and not line.startswith("#"):
+            try:
+                found.append(space.parse(line.strip()))
+            except UsageError as error:
+                raise UsageError(f"{path}, line {number}: {error}") from error
+    if not found:
+        raise UsageError(f"{path} holds no architecture")
+    return found
+
+
+def is_number(text: str) -> bool:
+    """Whether `--archs` names a number."""
+    return text.lstrip("-").isdigit()
