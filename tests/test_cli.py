@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from commands import ssnr
+from ssnr.core.errors import one_line
 
 CELL = "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
 
@@ -282,4 +283,15 @@ def test_shapes_one_each_and_rows_by_score(nets):
     wrong = ssnr("score", *targets, *("--input-shape", "2") * 3, cwd=nets)
     assert (wrong.exit_code, wrong.stderr) == (
         2, "ssnr: 3 times --input-shape for 2 targets: expected one for all, or one each\n",
+    )  # fmt: skip
+
+
+def test_too_large_an_input_says_how_much_memory_it_asked_for(nets):
+    assert one_line(RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you "
+                                 "tried to allocate 42949672960 bytes. Error code 12")) == (
+        "not enough memory: it asked for 40.0 GiB at once"
+    )  # fmt: skip
+    run = ssnr("score", "nets.py:golden", "--input-shape", "99999,99999", cwd=nets)
+    assert (run.exit_code, run.stderr) == (
+        2, "ssnr: --input-shape '99999,99999': one input has 9,999,800,001 numbers, expected at most 2³¹\n",
     )  # fmt: skip

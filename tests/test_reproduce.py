@@ -84,7 +84,7 @@ def test_another_seed_of_the_same_store_does_not_mix_in(store, tmp_path):
 def test_a_store_without_synflow_is_refused(tmp_path):
     with Store(tmp_path / "sweep.sqlite") as store:
         fill(store, dict.fromkeys(ACCURACY, 1.0), group("plain", data="noise"))
-        with pytest.raises(UsageError, match=r"^synflow/sum needs synflow, which store .* does not hold for toy"):
+        with pytest.raises(UsageError, match=r"^store .* does not hold what synflow/sum needs for toy"):
             fig2(store, benchmark(ACCURACY), tmp_path)
 
 

@@ -291,7 +291,7 @@ def test_a_saliency_that_was_not_measured_is_named_with_what_is_there(store):
     with pytest.raises(UsageError) as caught:
         study(store, benchmark(ABCD), ["snip/ssnr"])
     assert str(caught.value) == (
-        f"snip/ssnr needs plain, which store {store.path} does not hold for toy: it has synflow (recipe seed, seed 0); "
+        f"store {store.path} does not hold what snip/ssnr needs for toy: it has synflow (recipe seed, seed 0); "
         f"add it with `ssnr sweep toy -p snip/ssnr --store {store.path}`"
     )
 

@@ -255,3 +255,42 @@ def test_code_that_exits_or_says_a_wrong_shape_is_refused_in_one_line(tmp_path, 
     (tmp_path / "made.py").write_text(code)
     with pytest.raises(error, match=said):
         resolve(f"{tmp_path / 'made.py'}:make")
+
+
+WIDE = "from torch import nn\ndef make(width=2, act='relu'):\n    return nn.Linear(3, width)\nnet = make()\n"
+
+
+@pytest.mark.parametrize(("call", "width"), [("make(5)", 5), ("make(width=6)", 6), ("make?width=7&act=tanh", 7)])
+def test_a_factory_takes_arguments(tmp_path, call, width):
+    (tmp_path / "wide.py").write_text(WIDE)
+    assert resolve(f"{tmp_path / 'wide.py'}:{call}").net.out_features == width
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("make(open('x'))", r"^make\(open\('x'\)\): arguments are literals, such as MyCNN\(64\)"),
+        ("net(3)", "net is a network already and takes no arguments$"),
+    ],
+)
+def test_arguments_are_literals_of_a_factory(tmp_path, call, said):
+    (tmp_path / "wide.py").write_text(WIDE)
+    with pytest.raises(ssnr.UsageError, match=said):
+        resolve(f"{tmp_path / 'wide.py'}:{call}")
+
+
+def test_weights_are_read_from_a_file_and_nothing_pickled_is_run(tmp_path):
+    (tmp_path / "wide.py").write_text(WIDE)
+    where, own = f"{tmp_path / 'wide.py'}:make", nn.Linear(3, 2)
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    target = resolve(f"{where}@{tmp_path / 'own.pt'}")
+    assert torch.equal(target.net.weight, own.weight)
+    assert target.init == f"read from {tmp_path / 'own.pt'}"
+    torch.save(own, tmp_path / "whole.pt")
+    with pytest.raises(ssnr.UsageError, match=r"whole.pt holds more than tensors, .* save net.state_dict\(\)"):
+        resolve(f"{where}@{tmp_path / 'whole.pt'}")
+    torch.save(nn.Linear(4, 4).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(ssnr.ScoringError, match=r"other.pt is of another network"):
+        resolve(f"{where}@{tmp_path / 'other.pt'}")
+    with pytest.raises(ssnr.UsageError, match=r"^there is no file "):
+        resolve(f"{where}@{tmp_path / 'none.safetensors'}")

@@ -16,7 +16,10 @@ from ssnr.core.recipes import Recipe, get_recipe, shared, with_option
 
 HEADLINE = ("synflow/layerwise_ssnr",)
 DTYPES, INITS, PRECISIONS = ("float64", "float32"), ("independent", "shared"), ("float32", "bfloat16")
-TARGETS = "SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory, file.py:factory"
+TARGETS = (
+    "SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory, file.py:factory, "
+    "file.py:MyCNN(64), file.py:make?width=64; each may end in @state.pt"
+)
 
 
 def one_of(name: str, choices: tuple[str, ...]) -> Callable[[str | None], str | None]:

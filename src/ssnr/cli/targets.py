@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssnr.cli import libraries as _libraries
+from ssnr.cli.arguments import call_of, load_weights, weights_of
 from ssnr.core.errors import ScoringError, UsageError, one_line
 from ssnr.core.registry import unknown
 from ssnr.data import Batch, batch_of
@@ -48,7 +49,22 @@ class Target:
 
 
 def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
-    """Find and build the network that a target names.
+    """Find and build the network that a target names; with `@state.pt` at its end, with the weights of that file.
+
+    Raises:
+        UsageError: not a target, unknown space, no such module, file or name, or it is not a network.
+        ScoringError: the factory raised, or the weights are of another network.
+    """
+    network, file = weights_of(text)
+    target = _built(network, seed, variant)
+    if file is None:
+        return target
+    load_weights(target.net, file)
+    return replace(target, text=text, init=f"read from {file}")
+
+
+def _built(text: str, seed: int, variant: str) -> Target:
+    """Find and build the network.
 
     Raises:
         UsageError: not a target, unknown space, no such module, file or name, or it is not a network.
@@ -65,13 +81,17 @@ def resolve(text: str, *, seed: int = 0, variant: str = "default") -> Target:
     if where in _libraries.LIBRARIES:
         net, shape, classes, inputs = _libraries.build(where, what)
         return Target(text, net, shape, classes, f"made by {where} after torch.manual_seed({seed})", inputs)
+    what, arguments = call_of(what)
     made = _load(where, what)
     torch.manual_seed(seed)
     init = "as the module has them"
+    if arguments is not None and isinstance(made, nn.Module):
+        raise UsageError(f"target {text!r}: {what} is a network already and takes no arguments")
     if not isinstance(made, nn.Module) and callable(made):
         init = f"made by {what}() after torch.manual_seed({seed})"
         try:
-            made = made()
+            values, named = arguments or ((), {})
+            made = made(*values, **named)
         except (Exception, SystemExit) as error:
             raise ScoringError(
                 f"target {text!r}: calling {what}() raised {type(error).__name__}: {one_line(error)}"

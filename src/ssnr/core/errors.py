@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class SsnrError(Exception):
     """Something went wrong that the message explains in one line. The command line exits with 1."""
@@ -38,4 +40,7 @@ class LayerCollapseWarning(UserWarning):
 def one_line(error: BaseException, most: int = 300) -> str:
     """What an exception of someone else's says, in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
+    asked = re.search(r"tried to allocate (\d+) bytes", text)
+    if asked:  # the allocator names its own source line, which helps nobody
+        return f"not enough memory: it asked for {int(asked[1]) / 2**30:,.1f} GiB at once"
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -119,7 +119,7 @@ def choose_proxies(
         for proxy in chosen:
             if proxy.measured not in measured:
                 raise UsageError(
-                    f"{proxy.text} needs {proxy.measured}, which store {store.path} does not hold for {space}: "
+                    f"store {store.path} does not hold what {proxy.text} needs for {space}: "
                     f"{_inventory(groups)}; add it with `ssnr sweep {space} -p {proxy.text} --store {store.path}`"
                 )
         return chosen
