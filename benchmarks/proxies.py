@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
+from benchmarks import harness
 from ssnr.benchmarks import load_benchmark
 from ssnr.core.errors import ScoringError
 from ssnr.core.recipes import get_recipe
@@ -30,7 +32,9 @@ from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
 from ssnr.networks.settings import undisturbed
 from ssnr.proxies.table import TABLE, ProxyRow
+from ssnr.saliencies import gradient_saliencies
 from ssnr.spaces import get_space
+from ssnr.studies.stats import correlate
 
 RECIPE = get_recipe("seed(dtype=float32)")
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"
@@ -149,7 +153,10 @@ def _ranks(values: list[float], *, falling: bool) -> Any:
 
 def page(scores_file: Path, speed_file: Path) -> str:
     """The page of the documentation."""
-    lines = [json.loads(line) for line in scores_file.read_text().splitlines()]
+    merged: dict[str, dict[str, Any]] = {}  # a cell may have lines of several runs, with other proxies
+    for line in map(json.loads, scores_file.read_text().splitlines()):
+        merged.setdefault(line["arch"], {}).update(line)
+    lines = list(merged.values())
     times = json.loads(speed_file.read_text())
     forward, grasp = times["one forward pass"], times["grasp"]
     text = [HEAD.format(cells=len(lines), forward=forward, grasp=grasp, together=times["all together"],
@@ -175,8 +182,9 @@ def page(scores_file: Path, speed_file: Path) -> str:
 
 
 def _estimate(found: Any) -> str:
-    low, high = found.interval or (float("nan"), float("nan"))
-    return f"{found.value:.2f} | {low:.2f} … {high:.2f}"
+    if found.value is None or found.low is None:
+        return "– | –"
+    return f"{found.value:.2f} | {found.low:.2f} … {found.high:.2f}"
 
 
 HEAD = """# Proxies
@@ -198,8 +206,8 @@ takes {forward:.0f} ms, grasp {grasp:.0f} ms, and all of these together {togethe
 RANKS = """## How they rank
 
 NAS-Bench-201 against CIFAR-10 test accuracy (NATS-Bench, 200 epochs): {cells} cells drawn from seed 0, one
-initialisation each, one batch of 64 CIFAR-10 images. Intervals are 95 % bootstrap intervals over networks; they are wide,
-because the networks are few. `az_nas` is Σ ln(rank/m) of its four numbers, `te_nas` the sum of two ranks, over these
+initialisation each, one batch of 64 CIFAR-10 images. Intervals are 95 % bootstrap intervals over
+networks; they are wide, because the networks are few. `az_nas` is Σ ln(rank/m) of its four numbers, `te_nas` the sum of two ranks, over these
 networks. A network without a number (a dead cell, a singular matrix) is left out of that row, and the column says how
 many are left. Published values are of other networks of the same space, by the programs that define the proxies."""
 
