@@ -209,7 +209,8 @@ NAS-Bench-201 against CIFAR-10 test accuracy (NATS-Bench, 200 epochs): {cells} c
 initialisation each, one batch of 64 CIFAR-10 images. Intervals are 95 % bootstrap intervals over
 networks; they are wide, because the networks are few. `az_nas` is Σ ln(rank/m) of its four numbers, `te_nas` the sum
 of two ranks, over these networks. A network without a number (a dead cell, a singular matrix) is left out of that row,
-and the column says how many are left. Published values are of other networks of the same space, by the programs that define the proxies."""
+and the column says how many are left. Published values are of other networks of the same space, by the programs that
+define the proxies."""
 
 
 def main() -> None:
