@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,13 @@ from torch import nn
 from benchmarks import harness
 from ssnr.benchmarks import load_benchmark
 from ssnr.core.errors import ScoringError
+from ssnr.core.field import TABLE
 from ssnr.core.recipes import get_recipe
 from ssnr.data import Batch, load
 from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
 from ssnr.networks.settings import undisturbed
-from ssnr.proxies.table import TABLE, ProxyRow
+from ssnr.proxies.capture import Context
 from ssnr.saliencies import gradient_saliencies
 from ssnr.spaces import get_space
 from ssnr.studies.stats import correlate
@@ -52,22 +52,24 @@ PUBLISHED = {
 }
 
 
+# Proxies that are ranks of several numbers over the networks of a study.
+TOGETHER = {
+    "te_nas": ("ntk", "linear_regions"),
+    "az_nas": ("az_nas_expressivity", "az_nas_progressivity", "az_nas_trainability", "flops"),
+}
+
+
 def context(net: nn.Module, batch: Batch, seed: int = 0) -> Any:
     """What one network's proxies share."""
-    return SimpleNamespace(
-        model=Model(net, RECIPE), net=net, batch=batch, loss=None, forward=None, recipe=RECIPE, seed=seed,
-        input_shape=(3, 32, 32), generator=torch.Generator().manual_seed(seed), cache={},
-    )  # fmt: skip
+    return Context(Model(net, RECIPE), net, batch, None, None, RECIPE, seed, (3, 32, 32), {})
 
 
-def values(row: ProxyRow, here: Any) -> dict[str, float | None]:
-    """The number or the numbers of a proxy, None where there is none."""
-    names = [f"{row.name}.{part}" for part in row.components] or [row.name]
+def values(name: str, here: Any) -> dict[str, float | None]:
+    """The number of a proxy, None where there is none."""
     try:
-        found = row.function(here)
+        return {name: TABLE[name](here)}
     except ScoringError:
-        return dict.fromkeys(names)
-    return dict(zip(names, found.values(), strict=True)) if row.components else {row.name: float(found)}
+        return {name: None}
 
 
 def scores(path: Path, cells: int, seed: int, only: list[str]) -> None:
@@ -85,8 +87,9 @@ def scores(path: Path, cells: int, seed: int, only: list[str]) -> None:
             with undisturbed(), preserved(net, exposed=False):
                 here = context(net, batch, seed)
                 for name in only or TABLE:
-                    line |= values(TABLE[name], here)
-            line["params"] = float(sum(p.numel() for p in net.parameters()))
+                    line |= values(name, here)
+            counted = space.counts(arch)
+            line |= {"params": float(counted.params), "flops": float(counted.flops)}
             print(json.dumps(line), file=out, flush=True)
             print(f"{number + 1}/{cells} {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
 
@@ -125,21 +128,18 @@ def _saliency(net: nn.Module, batch: Batch, name: str) -> None:
 def _proxies(net: nn.Module, batch: Batch, names: list[str]) -> None:
     here = context(net, batch)
     for name in names:
-        TABLE[name].function(here)
+        TABLE[name](here)
 
 
 def ranked(lines: list[dict[str, Any]]) -> dict[str, tuple[Any, int]]:
     """Correlation with CIFAR-10 test accuracy of each number, signs turned so that higher is better; and how many."""
     truth = load_benchmark("nasbench201/cifar10").table["accuracy"]
     found: dict[str, tuple[Any, int]] = {}
-    for name in [*TABLE, "params"]:
-        row = TABLE.get(name)
-        parts = [f"{name}.{part}" for part in row.components] if row else []
-        columns = parts or [name]
+    for name, columns in ({name: (name,) for name in [*TABLE, "params"]} | TOGETHER).items():
         kept = [line for line in lines if all(line.get(column) is not None for column in columns)]
         if len(kept) < 3:
             continue
-        ranks = [_ranks([line[column] for line in kept], falling=column.endswith("ntk")) for column in columns]
+        ranks = [_ranks([line[column] for line in kept], falling=column == "ntk") for column in columns]
         whole = sum(np.log(r / len(kept)) for r in ranks) if name == "az_nas" else sum(ranks)
         accuracy = [float(truth[line["arch"]]) for line in kept]
         found[name] = correlate(whole, accuracy), len(kept)

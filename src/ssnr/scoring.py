@@ -25,6 +25,7 @@ from ssnr.networks.preserve import preserved
 from ssnr.networks.settings import drawn, seed_everything, undisturbed
 from ssnr.networks.trees import flatten, moved
 from ssnr.networks.weights import unwrapped
+from ssnr.proxies.capture import Context
 from ssnr.proxies.controls import control
 from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow_of, weight_saliencies
 from ssnr.saliencies.gradients import Refused, not_a_number, second_order_error
@@ -153,7 +154,7 @@ def measure(
     given = _fitted(net, given, forward)
     families: dict[str, list[str]] = {}
     for name in measured:
-        kind = SALIENCIES[name].family if name in SALIENCIES else "plain"
+        kind = SALIENCIES[name].family if name in SALIENCIES else "shared" if PLAIN[name].shared else "plain"
         families.setdefault(name if kind in ("custom", "plain") else kind, []).append(name)
     job = _Job(net, given, input_shape, loss, forward, recipe, seed, check)
     found: dict[str, Result] = {}
@@ -162,7 +163,10 @@ def measure(
         with undisturbed(), preserved(net, exposed=family not in _SHIELDED):
             seed_everything(seed)
             try:
-                results = _plain(job, family) if family in PLAIN else _saliencies(job, family, names)
+                if family == "shared":
+                    results = _shared(job, names)
+                else:
+                    results = _plain(job, family) if family in PLAIN else _saliencies(job, family, names)
             except (ScoringError, RuntimeError) as error:
                 results = {name: Result("", "failed", _reason(error)) for name in names}
         seconds = (time.perf_counter() - started) / len(names)
@@ -171,7 +175,7 @@ def measure(
 
 
 # Families that never let a network run on its own tensors: `Model.call` hands it others.
-_SHIELDED = ("weights", "synflow", "gradient")
+_SHIELDED = ("weights", "synflow", "gradient", "shared")
 
 
 class _Job(NamedTuple):
@@ -367,6 +371,27 @@ def _plain(job: _Job, name: str) -> dict[str, Result]:
     if value != value or abs(value) == float("inf"):
         return {name: Result("", "failed", f"{name} is {value}")}
     return {name: Result("", "ok", value=value)}
+
+
+def _shared(job: _Job, names: list[str]) -> dict[str, Result]:
+    """Proxies that read activations and gradients, from passes that each runs once."""
+    context = Context(
+        job.model(), job.net, job.batch, job.loss, job.forward, job.recipe, job.seed, job.input_shape, {}
+    )  # fmt: skip
+    found: dict[str, Result] = {}
+    for name in names:
+        function = PLAIN[name].function
+        assert function is not None
+        try:
+            value = float(function(context))
+        except (ScoringError, RuntimeError) as error:
+            found[name] = Result("", "failed", _reason(error))
+            continue
+        if value != value or abs(value) == float("inf"):
+            found[name] = Result("", "failed", f"{name} is {value}")
+        else:
+            found[name] = Result("", "ok", value=value, notes=tuple(context.model.notes))
+    return found
 
 
 def _guarded(function: Any, net: nn.Module, batch: Batch | None) -> Any:

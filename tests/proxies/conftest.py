@@ -22,7 +22,7 @@ def context() -> Callable[..., Any]:
     def make(net: nn.Module, inputs: Any, targets: Any = None, recipe: str = "seed", **more: Any) -> Any:
         chosen = get_recipe(recipe)
         batch = batch_of(inputs if targets is None else (inputs, targets))
-        found = {"loss": None, "forward": None, "seed": 0, "input_shape": None, "generator": None, "cache": {}, **more}
+        found = {"loss": None, "forward": None, "seed": 0, "input_shape": None, "cache": {}, **more}
         return SimpleNamespace(model=Model(net, chosen), net=net, batch=batch, recipe=chosen, **found)
 
     return make

@@ -23,7 +23,6 @@ from ssnr.proxies.ntk import condition
 from ssnr.proxies.swap import regions, regularised, swap, swap_score
 from ssnr.proxies.synflow_bn import synflow_bn
 from ssnr.proxies.t_cet import t_cet, t_cet_score
-from ssnr.proxies.te_nas import te_nas
 from ssnr.proxies.zen import zen_score
 from ssnr.proxies.zico import zico_score
 
@@ -205,7 +204,3 @@ def test_synflow_bn_keeps_a_norm_in_eval_mode(context: Callable[..., Any]) -> No
         head.weight.copy_(torch.arange(1, 9)[None] / 10)
     net = nn.Sequential(conv, nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), head)
     assert synflow_bn(context(net, torch.ones(1, 1, 4, 4))) == pytest.approx(74.52 / math.sqrt(1 + 1e-5), rel=1e-6)
-
-
-def test_te_nas_is_two_numbers(golden: nn.Module, context: Callable[..., Any]) -> None:
-    assert set(te_nas(context(golden, X, Y))) == {"ntk", "linear_regions"}

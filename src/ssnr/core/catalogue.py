@@ -12,6 +12,7 @@ from typing import Any
 
 from ssnr.core.aggregates import AGGREGATES
 from ssnr.core.errors import UsageError
+from ssnr.core.field import TABLE
 from ssnr.core.recipes import Recipe
 from ssnr.core.registry import Registry, unknown
 
@@ -59,6 +60,8 @@ class PlainProxy:
     reference: str
     higher_is_better: bool = True
     control: bool = False
+    passes: str = ""
+    shared: bool = False  # whether the function takes a `Context` and shares its passes
 
 
 SALIENCIES: Registry[Saliency] = Registry("proxy")
@@ -85,6 +88,21 @@ for _name, _formula in (
     ("layers", "scored layers on some path from input to output"),
 ):
     PLAIN.add(_name, PlainProxy(_name, None, False, _formula, "control", control=True))
+
+for _of_field in TABLE.values():
+    PLAIN.add(
+        _of_field.name,
+        PlainProxy(
+            _of_field.name,
+            _of_field.__call__,
+            data=_of_field.data,
+            formula=_of_field.formula,
+            reference=_of_field.reference,
+            higher_is_better=_of_field.higher_is_better,
+            passes=_of_field.passes,
+            shared=True,
+        ),
+    )
 
 CONTROLS = tuple(name for name in PLAIN if PLAIN[name].control)
 

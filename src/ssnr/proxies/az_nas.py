@@ -1,4 +1,4 @@
-"""az_nas: expressivity, progressivity, trainability and complexity of a chain of blocks."""
+"""az_nas: expressivity, progressivity and trainability of a chain of blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ssnr.core.errors import ScoringError
 from ssnr.proxies.capture import Capture, capture_of, gradients
-from ssnr.proxies.controls import control
 
 SAMPLES = 64
 _CHAINS = (nn.Sequential, nn.ModuleList)
@@ -48,11 +47,17 @@ def block_trainability(g_in: Tensor, g_out: Tensor) -> float:
     Args:
         g_in: gradient at the input of the block, (N, C, height, width).
         g_out: the signs that it is the vector-Jacobian product of.
+
+    Raises:
+        ScoringError: the block changes height and width by other than one whole factor.
     """
     if g_in.shape == g_out.shape and torch.equal(g_in, g_out):
         return -math.inf
     if g_in.shape[2:] != g_out.shape[2:]:
-        g_in = F.pixel_unshuffle(g_in, g_in.shape[2] // g_out.shape[2])
+        (h, w), (oh, ow) = g_in.shape[2:], g_out.shape[2:]
+        if h % oh or w % ow or h // oh != w // ow:
+            raise ScoringError(f"az_nas: a block turns {h}×{w} positions into {oh}×{ow}, which is no whole factor")
+        g_in = F.pixel_unshuffle(g_in, h // oh)
     rows, columns = (g.double().transpose(0, 1).flatten(1) for g in (g_in, g_out))
     s = float(torch.linalg.matrix_norm(rows @ columns.T / columns.shape[1], 2))
     return 2 - s - 1 / (s + 1e-6)
@@ -103,11 +108,11 @@ def _recorded(blocks: Sequence[nn.Module], features: list[Tensor]) -> Iterator[N
             handle.remove()
 
 
-def _kaiming(capture: Capture, weights: dict[str, Tensor]) -> None:
+def _kaiming(capture: Capture, weights: dict[str, Tensor], generator: torch.Generator) -> None:
     """Weights N(0, 2/fan-in), biases 0, scales of norms 1, in place."""
     for name, value in weights.items():
         if name in capture.model.scored:
-            drawn = torch.randn(value.shape, generator=capture.generator, dtype=torch.float64)
+            drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
             value.copy_(drawn * math.sqrt(2 / value[0].numel()))
         elif name.endswith("bias"):
             value.zero_()
@@ -116,32 +121,52 @@ def _kaiming(capture: Capture, weights: dict[str, Tensor]) -> None:
 
 
 def az_nas(context: Any) -> dict[str, float]:
-    """Four numbers of a network, whose ranks over a population a study combines (Lee & Ham, CVPR 2024).
+    """Three of the four numbers whose ranks over a population a study combines (Lee & Ham, CVPR 2024).
 
-    expressivity Σ H, progressivity min (H_next − H), trainability mean over blocks, complexity in multiply-accumulates;
-    weights by Kaiming, 64 normal images, batch statistics.
+    expressivity Σ H, progressivity min (H_next − H), trainability the mean over blocks; the fourth, complexity, is the
+    control `flops`. Weights by Kaiming, 64 normal images, batch statistics.
     """
+    if "az_nas" in context.cache:
+        known: dict[str, float] = context.cache["az_nas"]
+        return known
     capture = capture_of(context)
     blocks = chain_of(context.model.net)
     features: list[Tensor] = []
+    generator = capture.generator()
     if len(blocks) > 1:
         with _recorded(blocks, features):
-            x = capture.noise(SAMPLES)
-            capture.forward(x, change=lambda w: _kaiming(capture, w), weights=True, watch=False, mode="train")
+            x = capture.noise(SAMPLES, generator)
+            capture.forward(
+                x, change=lambda w: _kaiming(capture, w, generator), weights=True, watch=False, mode="train"
+            )
     if len(features) < 3:
         raise ScoringError("az_nas reads a chain of blocks with feature maps between them, and found none")
     entropies = [entropy(value) for value in features]
     trainable = []
     for f_in, f_out in pairwise(features):
-        drawn = torch.randint(0, 2, f_out.shape, generator=capture.generator)
-        signs = (2 * drawn - 1).to(f_out)
+        bits = torch.randint(0, 2, f_out.shape, generator=generator)
+        signs = (2 * bits - 1).to(f_out)
         g_in = gradients(f_out, [f_in], grad_outputs=signs)[0] if f_out.requires_grad else None
         trainable.append(block_trainability(torch.zeros_like(f_in) if g_in is None else g_in, signs))
-    inputs = None if capture.batch is None else capture.batch.inputs
-    flops, _ = control("flops", context.net, context.input_shape, inputs, context.forward, context.recipe)
-    return {
+    found = {
         "expressivity": sum(entropies),
         "progressivity": min(b - a for a, b in pairwise(entropies)),
         "trainability": sum(trainable) / len(trainable),
-        "complexity": float(flops),
     }
+    context.cache["az_nas"] = found
+    return found
+
+
+def az_nas_expressivity(context: Any) -> float:
+    """Σ over feature maps between blocks of the entropy of their channels' principal components."""
+    return az_nas(context)["expressivity"]
+
+
+def az_nas_progressivity(context: Any) -> float:
+    """The least growth of that entropy from one block to the next."""
+    return az_nas(context)["progressivity"]
+
+
+def az_nas_trainability(context: Any) -> float:
+    """Mean over blocks of 2 − s − 1/s, s how much a block amplifies gradients."""
+    return az_nas(context)["trainability"]

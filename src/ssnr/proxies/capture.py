@@ -12,14 +12,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssnr.core.errors import ScoringError, UsageError
+from ssnr.core.recipes import Recipe
 from ssnr.data import Batch
 from ssnr.interpret.approximated import reaches
-from ssnr.networks.calling import outputs_of
+from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
+from ssnr.networks.settings import seed_everything
 from ssnr.networks.trees import flatten, mapped, moved
 from ssnr.proxies.per_sample import PerSample, Take
 from ssnr.saliencies.losses import loss_of
@@ -133,6 +135,21 @@ def _from_zero(args: Any, kwargs: Any) -> bool:
 Change = Callable[[dict[str, Tensor]], None]
 
 
+@dataclass
+class Context:
+    """What a plain proxy is handed: the network, what to call it with, and a cache that all of one call share."""
+
+    model: Model
+    net: nn.Module
+    batch: Batch | None
+    loss: Loss | None
+    forward: Forward | None
+    recipe: Recipe
+    seed: int
+    input_shape: tuple[int, ...] | None
+    cache: dict[str, Any]
+
+
 class Capture:
     """The passes of one network that plain proxies share; each runs when it is first asked for.
 
@@ -141,11 +158,11 @@ class Capture:
 
     def __init__(
         self, model: Model, batch: Batch | None, loss: Loss | None, input_shape: tuple[int, ...] | None = None,
-        generator: torch.Generator | None = None, seed: int = 0,
+        seed: int = 0,
     ) -> None:  # fmt: skip
         self.model, self.batch, self.loss = model, batch, loss
         self.input_shape = input_shape
-        self.generator = generator or torch.Generator().manual_seed(seed)
+        self.seed = seed
         self.dtype = getattr(torch, model.recipe.dtype)
 
     @property
@@ -197,6 +214,7 @@ class Capture:
                 change(copies)
         leaves = {name: copies[name].requires_grad_(weights) for name in model.scored if name in copies}
         set_mode(model, mode or model.recipe.mode)
+        seed_everything(self.seed)  # of what a forward pass draws itself
         inputs, sources = followed(moved(inputs, model.device, self.dtype))
         found = _tensors(inputs)
         seen = Observed(found[0].shape[0] if found and found[0].dim() else 1, sources=sources)
@@ -280,6 +298,7 @@ class Capture:
         copies = self.model.weights(self.dtype)
         leaves = {name: copies[name].requires_grad_() for name in self.model.scored if name in copies}
         set_mode(self.model, self.model.recipe.mode)
+        seed_everything(self.seed)
         inputs, sources = followed(moved(self._batch.inputs, self.model.device, self.dtype))
         watch = PerSample({id(leaf): name for name, leaf in leaves.items()}, self.samples, take, alone=of_loss)
         with torch.enable_grad(), watch:
@@ -294,7 +313,11 @@ class Capture:
         gradients(value, sources)
         return True
 
-    def noise(self, samples: int) -> Tensor:
+    def generator(self) -> torch.Generator:
+        """A new generator: what one proxy draws does not depend on which others are measured."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def noise(self, samples: int, generator: torch.Generator) -> Tensor:
         """Normal samples of the shape of one input.
 
         Raises:
@@ -305,7 +328,7 @@ class Capture:
             shape = tuple(self.batch.inputs.shape[1:])
         if shape is None:
             raise UsageError("this proxy draws its inputs and needs their shape: input_shape=(3, 32, 32)")
-        return torch.randn((samples, *shape), generator=self.generator, dtype=torch.float64).to(self.dtype)
+        return torch.randn((samples, *shape), generator=generator, dtype=torch.float64).to(self.dtype)
 
 
 def capture_of(context: Any) -> Capture:
@@ -313,7 +336,7 @@ def capture_of(context: Any) -> Capture:
     found = context.cache.get("capture")
     if found is None:
         found = context.cache["capture"] = Capture(
-            context.model, context.batch, context.loss, context.input_shape, context.generator, context.seed
+            context.model, context.batch, context.loss, context.input_shape, context.seed
         )
     return found  # type: ignore[no-any-return]
 

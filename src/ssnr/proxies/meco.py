@@ -61,4 +61,4 @@ def meco(context: Any) -> float:
 
 def meco_opt(context: Any) -> float:
     """Meco of 8 channels drawn from each map, times C/8 (Jiang et al., NeurIPS 2023)."""
-    return meco_opt_score(_maps(context, "meco_opt"), capture_of(context).generator)
+    return meco_opt_score(_maps(context, "meco_opt"), capture_of(context).generator())

@@ -15,13 +15,13 @@ GAMMA = 0.01
 SAMPLES = 16
 
 
-def gaussian(capture: Capture, weights: dict[str, Tensor]) -> None:
+def gaussian(capture: Capture, weights: dict[str, Tensor], generator: torch.Generator) -> None:
     """Weights N(0, 1), biases 0, scales of norms 1, in place."""
     for name, value in weights.items():
         if name.rpartition(".")[2].startswith("running_") or not value.is_floating_point():
             continue
         if name in capture.model.scored:
-            value.copy_(torch.randn(value.shape, generator=capture.generator, dtype=torch.float64))
+            value.copy_(torch.randn(value.shape, generator=generator, dtype=torch.float64))
         elif name.endswith("bias"):
             value.zero_()
         elif name.endswith("weight"):
@@ -52,13 +52,14 @@ def zen(context: Any) -> float:
     without any, the input of its last linear layer. 16 images, γ = 0.01, one draw of the weights, batch statistics.
     """
     capture = capture_of(context)
-    x = capture.noise(SAMPLES)
-    near = x + GAMMA * capture.noise(SAMPLES)
+    generator = capture.generator()
+    x = capture.noise(SAMPLES, generator)
+    near = x + GAMMA * capture.noise(SAMPLES, generator)
     drawn: dict[str, Tensor] = {}
 
     def change(weights: dict[str, Tensor]) -> None:
         if not drawn:
-            gaussian(capture, weights)
+            gaussian(capture, weights, generator)
             drawn.update({name: value.clone() for name, value in weights.items()})
         for name, value in weights.items():
             value.copy_(drawn[name])

@@ -44,7 +44,7 @@ def _proxy_rows() -> Rows:
         for s in (SALIENCIES[name] for name in SALIENCIES)
     ]
     rows += [
-        (p.name, p.formula, "batch" if p.data else "none", "", _better(p.higher_is_better), p.reference)
+        (p.name, p.formula, "batch" if p.data else "none", p.passes, _better(p.higher_is_better), p.reference)
         for p in (PLAIN[name] for name in PLAIN)
     ]
     return ("proxy", "S_i of weight i", "data", "passes", "better", "reference"), rows

@@ -1,4 +1,4 @@
-"""The proxies as one table; imports torch only where a function is called."""
+"""The proxies of the field that are no sum over weights, as one table; imports torch only where one is called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ProxyRow(NamedTuple):
         reference: authors, place and year.
         labels: whether it needs labels.
         higher_is_better: the direction its authors use.
-        components: names of the numbers, of a proxy that is several.
+        data: whether it needs a batch.
     """
 
     name: str
@@ -30,13 +30,16 @@ class ProxyRow(NamedTuple):
     reference: str
     labels: bool = False
     higher_is_better: bool = True
-    components: tuple[str, ...] = ()
+    data: bool = True
 
-    @property
-    def function(self) -> Callable[[Any], Any]:
-        """The function of a context."""
-        found: Callable[[Any], Any] = getattr(importlib.import_module(f"ssnr.proxies.{self.module}"), self.name)
-        return found
+    def __call__(self, context: Any) -> float:
+        """The number of a network; `context` is a `proxies.capture.Context`.
+
+        Raises:
+            ScoringError: the network has no such number; the message says why.
+        """
+        function: Callable[[Any], float] = getattr(importlib.import_module(f"ssnr.proxies.{self.module}"), self.name)
+        return float(function(context))
 
 
 TABLE = {
@@ -53,7 +56,7 @@ TABLE = {
         ProxyRow("epe_nas", "epe_nas", "input gradients", "1F 1B", "Σ_c |Σ ln(|corr(J_c)| + k)|",
                  "Lopes, Alirezazadeh & Alexandre, ICANN 2021", labels=True),
         ProxyRow("zen", "zen", "noise", "2F", "ln E‖f(x) − f(x + γε)‖₁ + Σ ln σ_norm, weights N(0, 1)",
-                 "Lin et al., ICCV 2021"),
+                 "Lin et al., ICCV 2021", data=False),
         ProxyRow("zico", "zico", "gradients", "1F 1B", "Σ_l ln Σ_w mean|g|/σ(g), over two halves of the batch",
                  "Li, Yang, Bhardwaj & Marculescu, ICLR 2023", labels=True),
         ProxyRow("swap", "swap", "activations", "1F", "distinct patterns of units over the batch",
@@ -68,13 +71,15 @@ TABLE = {
                  "Zhang & Jia, ICLR 2022", labels=True),
         ProxyRow("ntk", "ntk", "gradients", "1F 1B", "λ_max/λ_min of G Gᵀ, G_n = ∂(Σ logits of n)/∂θ",
                  "Chen, Gong & Wang, ICLR 2021", higher_is_better=False),
-        ProxyRow("te_nas", "te_nas", "gradients", "1F 1B", "ranks of −κ and of linear regions",
-                 "Chen, Gong & Wang, ICLR 2021", components=("ntk", "linear_regions")),
-        ProxyRow("az_nas", "az_nas", "noise", "1F 1B", "ranks of Σ H, min ΔH, trainability, multiply-accumulates",
-                 "Lee & Ham, CVPR 2024", components=("expressivity", "progressivity", "trainability", "complexity")),
+        ProxyRow("az_nas_expressivity", "az_nas", "noise", "1F 1B", "Σ H, H the entropy of channels' spectra",
+                 "Lee & Ham, CVPR 2024", data=False),
+        ProxyRow("az_nas_progressivity", "az_nas", "noise", "1F 1B", "min H_next − H",
+                 "Lee & Ham, CVPR 2024", data=False),
+        ProxyRow("az_nas_trainability", "az_nas", "noise", "1F 1B", "mean 2 − s − 1/s, s the gain of gradients",
+                 "Lee & Ham, CVPR 2024", data=False),
         ProxyRow("t_cet", "t_cet", "layers", "2F 1B", "Σ_l lnwot_l · SSNR_l of synflow, by name of layer",
                  "Xiang, Hunter, Xu, Dudziak & Wen, AutoML 2023"),
         ProxyRow("synflow_bn", "synflow_bn", "noise", "1F 1B", "Σ |θ ∂R/∂θ|, norms kept in eval mode",
-                 "Abdelfattah, Mehrotra, Dudziak & Lane, ICLR 2021"),
+                 "Abdelfattah, Mehrotra, Dudziak & Lane, ICLR 2021", data=False),
     )
 }  # fmt: skip
