@@ -41,14 +41,21 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
 
 
 def _score_shared(job: Job, chunk: Chunk) -> Scored:
-    """The networks of a chunk with one supernet's weights: synflow in batches, the rest network by network."""
+    """The networks of a chunk with one supernet's weights: in batches what it can, the rest network by network."""
     from ssnr.scoring import measure
 
+    found: Scored = []
+    together = {"synflow": job.recipe.synflow_dtype}
     net = _supernet(job.space, job.seed, job.recipe.synflow_dtype)
-    together = [network for network, measured in chunk if "synflow" in measured]
-    found: Scored = [("synflow", result) for result in net.results(together)]
+    if job.batch is not None and job.recipe.mode == "train" and net.reads(job.batch) is None:
+        together["plain"] = job.recipe.dtype
+    for name, dtype in together.items():
+        networks = [network for network, measured in chunk if name in measured]
+        if networks:
+            shared = _supernet(job.space, job.seed, dtype).results(networks, name, job.batch)
+            found += [(name, result) for result in shared]
     for network, measured in chunk:
-        rest = [name for name in measured if name != "synflow"]
+        rest = [name for name in measured if name not in together]
         if rest:
             alone = net.network(network).to(job.device)
             results = measure(alone, rest, batch=job.batch, input_shape=job.space.input_shape, recipe=job.recipe,
@@ -57,7 +64,7 @@ def _score_shared(job: Job, chunk: Chunk) -> Scored:
     return found
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # synflow and plain may differ in dtype
 def _supernet(space: Space, seed: int, dtype: str) -> Supernet:
     import torch
 

@@ -21,11 +21,12 @@ _NEVER = -(1 << 40)
 
 
 class Table(NamedTuple):
-    """What a pass finds: (slots, samples) sums of S, of S² and largest S, in units of 2**exponent (blocks, samples)."""
+    """What a pass finds, in units of 2**exponent (blocks, architectures).
 
-    total: NDArray[np.float64]
-    square: NDArray[np.float64]
-    peak: NDArray[np.float64]
+    Columns (n, slots, architectures): sums of S and of S², of S with signs also that of |S|, and the largest |S|.
+    """
+
+    columns: NDArray[np.float64]
     exponent: NDArray[np.int64]
 
 
@@ -40,15 +41,18 @@ class Group(NamedTuple):
     samples: Samples
 
 
-def group(choices: Sequence[Choice]) -> list[list[Group]]:
-    """Samples by edge and operation, in the order of edges, for each kind of block; choices hold what is live."""
+def group(choices: Sequence[Choice], images: int = 1) -> list[list[Group]]:
+    """Samples by edge and operation, in the order of edges, for each kind of block; choices hold what is live.
+
+    An architecture has `images` samples, side by side.
+    """
     found: list[list[Group]] = []
     for uses in zip(*choices, strict=True):
         samples: dict[Use, list[int]] = {}
-        for sample, used in enumerate(uses):
+        for number, used in enumerate(uses):
             for use in used:
-                samples.setdefault(use, []).append(sample)
-        found.append([Group(*use, _selection(samples[use], len(choices))) for use in sorted(samples)])
+                samples.setdefault(use, []).extend(range(number * images, (number + 1) * images))
+        found.append([Group(*use, _selection(samples[use], len(choices) * images)) for use in sorted(samples)])
     return found
 
 
@@ -62,17 +66,15 @@ def _selection(samples: list[int], size: int) -> Samples:
 
 
 class Note(NamedTuple):
-    """Moments of one layer for some samples, by their numbers.
+    """Moments of one layer for some architectures, by their numbers; columns as in `Table`.
 
     Lists and not tensors, which would lie in between the large blocks of memory that come and go, and keep the freed
     ones from being joined.
     """
 
     slot: int
-    samples: Sequence[int]
-    total: list[float]
-    square: list[float]
-    peak: list[float]
+    architectures: Sequence[int]
+    columns: tuple[list[float], ...]
 
 
 class Part(NamedTuple):
@@ -83,7 +85,12 @@ class Part(NamedTuple):
 
 
 class Batch:
-    """One pass of `size` samples; `groups` are theirs in the blocks of each kind."""
+    """One pass of `size` samples; `groups` are theirs in the blocks of each kind.
+
+    This is synflow's, an architecture a sample; `loss_pass` has another one.
+    """
+
+    columns = 3  # that a note has
 
     def __init__(
         self, blocks: Sequence[Block], steps: Sequence[Steps], shapes: Sequence[Sequence[Shape]],
@@ -113,7 +120,7 @@ class Batch:
             values, exponents = _aligned(parts)
             self._exponents[k] = exponents
             out = self._block_forward(k, values)
-            put_out.append(Part(out, exponents + _normalise(out)))
+            put_out.append(Part(out, exponents + self._normalise(out)))
         assert put_out[-1] is not None
         return put_out[-1].tensor, np.broadcast_to(put_out[-1].exponents, self._size)
 
@@ -151,7 +158,7 @@ class Batch:
             if not parts:  # no architecture of the batch uses what the block puts out
                 continue
             gradient, exponents = _summed(parts)
-            exponents = exponents + _normalise(gradient)
+            exponents = exponents + self._normalise(gradient)
             self._exponents[k] += exponents
             for node, below in enumerate(self._block_backward(k, gradient, values, inner)):
                 number = k - self._blocks[k].inputs[node]
@@ -192,17 +199,22 @@ class Batch:
         for layer, part, values in saliencies:
             total, peak = values.sum(1).tolist(), values.amax(1).tolist()
             square = values.square_().sum(1).tolist()
-            self._notes.append(Note(layer.slot, _numbers(samples, part), total, square, peak))
+            self._notes.append(Note(layer.slot, _numbers(samples, part), (total, square, peak)))
+
+    def _normalise(self, x: Tensor) -> Exponents:
+        """The exponents of what a block puts out, or of its gradient, after a scaling in place."""
+        return _normalise(x)
 
     def _table(self) -> Table:
-        """The notes as a table; layers that a sample does not use have zeros."""
-        rows = np.repeat([note.slot for note in self._notes], [len(note.samples) for note in self._notes])
-        columns = np.fromiter(chain.from_iterable(note.samples for note in self._notes), np.int64, len(rows))
-        total, square, peak = np.zeros((3, self._slots, self._size))
-        for values, name in ((total, "total"), (square, "square"), (peak, "peak")):
-            noted = chain.from_iterable(getattr(note, name) for note in self._notes)
-            values[rows, columns] = np.fromiter(noted, np.float64, len(rows))
-        return Table(total, square, peak, self._exponents)
+        """The notes as a table; layers that an architecture does not use have zeros."""
+        notes = self._notes
+        rows = np.repeat([note.slot for note in notes], [len(note.architectures) for note in notes])
+        places = np.fromiter(chain.from_iterable(note.architectures for note in notes), np.int64, len(rows))
+        columns = np.zeros((self.columns, self._slots, self._size))
+        for number, values in enumerate(columns):
+            noted = chain.from_iterable(note.columns[number] for note in notes)
+            values[rows, places] = np.fromiter(noted, np.float64, len(rows))
+        return Table(columns, self._exponents)
 
 
 def _everyone(block: Block) -> list[Group]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -13,17 +15,20 @@ from torch import Tensor, nn
 from ssnr.core.errors import UsageError
 from ssnr.core.moments import Moments
 from ssnr.core.results import Result
+from ssnr.data import Batch as Images
+from ssnr.data import noise
 from ssnr.spaces import Space, get_space
 from ssnr.spaces.base import derived_rng
 from ssnr.spaces.modules import Draw, fill
-from ssnr.supernet.batch import Batch, Table, group
+from ssnr.supernet.batch import Batch, Steps, Table, group
 from ssnr.supernet.directory import Directory
-from ssnr.supernet.kernels import conv as steps
+from ssnr.supernet.kernels import conv as kernels
 from ssnr.supernet.kernels.base import Layer, Step
 from ssnr.supernet.kernels.conv import Head
 from ssnr.supernet.layouts import base as layouts
 from ssnr.supernet.layouts.base import Choice, Layout, Use
 from ssnr.supernet.liveness import Survey, Surveyor
+from ssnr.supernet.loss_pass import LOSS_MEASURES, LossBatch, LossHead, unread
 
 _DEAD = "the output does not depend on the input"
 
@@ -54,10 +59,12 @@ class Supernet:
             raise UsageError(f"dtype {dtype}: expected torch.float32 or torch.float64")
         self.space, self.seed, self.dtype = get_space(space), seed, dtype
         self._layout = layouts.layout_of(self.space)
-        self._steps: list[dict[Use, list[Step]]] = []
         self._shapes = layouts.shapes(self._layout)
         self._survey = Surveyor(self._layout.blocks)
-        self._head, self._places = self._build()
+        self._slots, self._head_slot = self._numbered()
+        self._places = Directory(self._layout, self._slots, self._head_slot)
+        self._synflow: tuple[list[Steps], Head] | None = None
+        self._loss: dict[int, tuple[list[Steps], LossHead]] = {}  # by images of an architecture
         self.batch_size = layouts.batch_size(self._layout, dtype.itemsize)
         # glibc gives large freed blocks back to the system, and gets the next ones page by page, until it has seen a
         # block of this size come and go.
@@ -70,8 +77,26 @@ class Supernet:
         """
         return [result.moments for result in self.results(archs) if result.moments is not None]
 
-    def results(self, archs: Sequence[str]) -> list[Result]:
-        """What `scoring.measure` says of each architecture: status "ok" or "dead" with its reason, and moments."""
+    def results(
+        self, archs: Sequence[str], measured: str = "synflow", batch: Images | None = None, *, images: int = 1
+    ) -> list[Result]:
+        """What `scoring.measure` says of each architecture: status, its reason, and moments.
+
+        Args:
+            archs: architectures in any form that the space reads.
+            measured: "synflow"; "plain", θ ⊙ ∂L/∂θ of the mean cross-entropy, every batch norm with the statistics of
+                an architecture's own images (Mozer & Smolensky, 1989; its magnitude is snip, Lee et al., 2019); or
+                "plain_noise", the same of noise and labels drawn from the supernet's seed.
+            batch: of plain: 1 … 8 images with class labels.
+            images: of plain_noise: how many are drawn.
+
+        A layer whose convolution leads straight into a batch norm has a signed total of nearly zero, since the loss
+        does not depend on the weights' scale: it agrees with other paths as a share of the magnitudes' total.
+
+        Raises:
+            UsageError: another measurement, images that the space does not take, or too many of them.
+        """
+        run, size = self._runner(measured, batch, images)
         parsed = [self.space.parse(arch) for arch in archs]
         found: dict[str, Result] = {}
         same: dict[Choice, dict[str, Survey]] = {}  # those that differ only in operations that carry nothing
@@ -83,15 +108,21 @@ class Supernet:
                 same.setdefault(seen.live, {})[arch] = seen
         # Neighbours in this order share most of their operations: fewer, larger groups in a batch.
         order = sorted(same)
-        for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
             started = time.perf_counter()
-            table = self._pass(part)
+            table = run(part)
             seconds = (time.perf_counter() - started) / len(part)
             for sample, live in enumerate(part):
                 for arch, seen in same[live].items():
-                    found[arch] = Result(arch, "ok", None, self._moments(arch, seen, table, sample), None, seconds)
+                    found[arch] = _finite(arch, self._moments(arch, seen, table, sample), seconds)
         return [found[arch] for arch in parsed]
+
+    def reads(self, batch: Images) -> str | None:
+        """Why plain cannot be measured on a batch; None where it can."""
+        if self._layout.head.repeats > 1:
+            return f"{self.space.name} takes tiles, each with batch statistics of its own"
+        return unread(batch, self.space.input_shape, self._layout.head.outputs)
 
     def network(self, arch: str) -> nn.Module:
         """The standalone network of an architecture, with the supernet's weights copied in."""
@@ -99,8 +130,7 @@ class Supernet:
         net, places = self.space.build(arch, seed=self.seed), self._places(self._layout.choice(arch))
         parameters = dict(net.named_parameters())
         targets = {slot: parameters[name] for name, slot in zip(places.names, places.slot.tolist(), strict=True)}
-        targets[self._head.layer.slot + 1] = parameters[f"{self._layout.head.name}.bias"]
-        # Drawn again: the passes need magnitudes only.
+        targets[self._head_slot + 1] = parameters[f"{self._layout.head.name}.bias"]
         with torch.no_grad():
             for slot, weight in enumerate(_draw(self._layout, self.seed, self.space.name)):
                 if slot in targets:
@@ -109,51 +139,122 @@ class Supernet:
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def _build(self) -> tuple[Head, Directory]:
-        """Steps of every operation and of the head, and where their layers lie."""
+    def _numbered(self) -> tuple[list[dict[Use, list[int]]], int]:
+        """The rows of every operation's layers in the table of moments, and that of the head's."""
+        numbers = itertools.count()
+        slots = [
+            {
+                (e, name): [next(numbers) for _ in layouts.convs(operation)]
+                for e, edge in enumerate(block.edges)
+                for name, operation in edge.candidates.items()
+            }
+            for block in self._layout.blocks
+        ]
+        return slots, next(numbers)
+
+    def _built(self, layer: Callable[[Tensor, int], Layer], *, signed: bool, images: int = 1) -> list[Steps]:
+        """Steps of every operation, its weights made layers."""
         weights = enumerate(_draw(self._layout, self.seed, self.space.name))
-        slots: list[dict[Use, list[int]]] = []
+        made: list[Steps] = []
         for block, shapes in zip(self._layout.blocks, self._shapes, strict=True):
-            self._steps.append({})
-            slots.append({})
+            steps: dict[Use, list[Step]] = {}
             for e, edge in enumerate(block.edges):
                 for name, operation in edge.candidates.items():
                     drawn = (next(weights) for _ in layouts.convs(operation))
-                    layers = [Layer(weight, slot, self.dtype) for slot, weight in drawn]
-                    slots[-1][e, name] = [layer.slot for layer in layers]
-                    self._steps[-1][e, name] = steps.build(operation, layers, shapes[edge.source], self.dtype)
-        slot, weight = next(weights)
-        head = Head(self._layout.head, Layer(weight[:, :, None, None], slot, self.dtype))
-        return head, Directory(self._layout, slots, slot)
+                    layers = [layer(weight, slot) for slot, weight in drawn]
+                    read = operation if signed else layouts.linear(operation)
+                    steps[e, name] = kernels.build(read, layers, shapes[edge.source], self.dtype, images)
+            made.append(steps)
+        return made
+
+    def _tail(self) -> tuple[Tensor, Tensor]:
+        """The head's weight and bias."""
+        weight, bias = (
+            tensor.clone()
+            for slot, tensor in enumerate(_draw(self._layout, self.seed, self.space.name))
+            if slot >= self._head_slot
+        )
+        return weight, bias
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
-    def _pass(self, live: Sequence[Choice]) -> Table:
+    def _runner(
+        self, measured: str, batch: Images | None, images: int
+    ) -> tuple[Callable[[Sequence[Choice]], Table], int]:
+        """What runs a pass, and how many architectures go through it."""
+        if measured == "synflow":
+            return self._synflow_pass, self.batch_size
+        if measured not in LOSS_MEASURES:
+            raise UsageError(f"a supernet measures synflow, {' and '.join(LOSS_MEASURES)}, not {measured}")
+        if measured == "plain_noise":
+            batch = noise(self.space.input_shape, self._layout.head.outputs, images, seed=self.seed)
+        if batch is None:
+            raise UsageError("plain needs a batch of images and labels")
+        reason = self.reads(batch)
+        if reason is not None:
+            raise UsageError(f"a supernet's {measured}: {reason}")
+        count = len(batch.inputs)
+        size = max(1, layouts.batch_size(self._layout, self.dtype.itemsize, loss=True) // count)
+        return partial(self._loss_pass, batch), size
+
+    def _synflow_pass(self, live: Sequence[Choice]) -> Table:
         """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
         with torch.inference_mode():
-            slots = self._head.layer.slot + 1
-            batch = Batch(self._layout.blocks, self._steps, self._shapes, group(live), slots, len(live))
+            if self._synflow is None:
+                weight = self._tail()[0][:, :, None, None]
+                head = Head(self._layout.head, Layer(weight, self._head_slot, self.dtype))
+                self._synflow = self._built(partial(Layer, dtype=self.dtype), signed=False), head
+            steps, head = self._synflow
+            batch = Batch(self._layout.blocks, steps, self._shapes, group(live), self._head_slot + 1, len(live))
             height, width, channels = self._layout.image
             x, exponent = batch.forward(torch.ones(height, width, 1, channels, dtype=self.dtype))
-            table = batch.backward(self._head.backward(x))
-            for column, values in zip(table[:3], self._head.moments(x), strict=True):
-                column[self._head.layer.slot] = values.numpy()
+            table = batch.backward(head.backward(x))
+            for column, values in zip(table.columns, head.moments(x), strict=True):
+                column[self._head_slot] = values.numpy()
         return table._replace(exponent=np.concatenate([table.exponent, exponent[None]]))
+
+    def _loss_pass(self, images: Images, live: Sequence[Choice]) -> Table:
+        """The same for plain: every architecture with its own images."""
+        with torch.inference_mode():
+            count = len(images.inputs)
+            if count not in self._loss:
+                layer = partial(Layer, dtype=self.dtype, signed=True, images=count)
+                head = LossHead(self._layout.head, *self._tail(), self._head_slot, self.dtype, count)
+                self._loss = {count: (self._built(layer, signed=True, images=count), head)}
+            steps, head = self._loss[count]
+            batch = LossBatch(
+                self._layout.blocks, steps, self._shapes, group(live, count), self._head_slot + 1, len(live), count
+            )
+            x = images.inputs.to(self.dtype).permute(2, 3, 0, 1).contiguous()
+            return batch.run(x, images.targets, head)
 
     def _moments(self, arch: str, seen: Survey, table: Table | None, sample: int) -> Moments:
         """One architecture's column of the table; without a table nothing has any saliency."""
         names, numel, slot, block, target = self._places(self._layout.choice(arch))
-        total, square, peak = np.zeros((3, len(names)))
+        total, square, magnitude, peak = np.zeros((4, len(names)))
         exponent = np.zeros(len(names), np.int64)
         if table is not None:
-            total, square, peak = (column[slot, sample] for column in table[:3])
+            found = table.columns[:, slot, sample]
+            total, square, magnitude, peak = found[0], found[1], found[-2] if len(found) == 4 else found[0], found[-1]
             peak, scale = np.frexp(peak)
-            total, square = np.ldexp(total, -scale), np.ldexp(square, -2 * scale)
+            total, square, magnitude = (
+                np.ldexp(total, -scale), np.ldexp(square, -2 * scale), np.ldexp(magnitude, -scale)
+            )  # fmt: skip
             exponent = np.where(peak > 0, table.exponent[block, sample] + scale, 0)
-        m2 = np.maximum(square - total * total / numel, 0.0)
+        m2, abs_m2 = (np.maximum(square - sums * sums / numel, 0.0) for sums in (total, magnitude))
         unused = ~seen.reached[block, target]
         precision = "float64" if self.dtype == torch.float64 else "float32"
-        return Moments(names, numel, exponent, total, m2, total, m2, peak, unused, precision)
+        return Moments(names, numel, exponent, total, m2, magnitude, abs_m2, peak, unused, precision)
+
+
+def _finite(arch: str, moments: Moments, seconds: float) -> Result:
+    """A result, failed where a layer holds NaN or infinity; the first is named."""
+    bad = ~np.isfinite(moments.peak)
+    if not bad.any():
+        return Result(arch, "ok", None, moments, None, seconds)
+    first = int(bad.argmax())
+    kind = "NaN" if np.isnan(moments.peak[first]) else "infinity"
+    return Result(arch, "failed", f"layer {moments.names[first]!r}: its saliency is not finite ({kind})")
 
 
 def _draw(layout: Layout, seed: int, space: str) -> Iterator[Tensor]:

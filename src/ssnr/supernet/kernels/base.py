@@ -1,4 +1,4 @@
-"""What the steps of a supernet are made of: weights by magnitude, and the shape that every step has."""
+"""What the steps of a supernet are made of: weights, and the shape that every step has."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from torch import Tensor
 
 
 class Layer:
-    """One weight |θ| of the supernet; `slot` is its row in the table of moments."""
+    """One weight of the supernet as a pass reads it; `slot` is its row in the table of moments.
 
-    def __init__(self, weight: Tensor, slot: int, dtype: torch.dtype) -> None:
-        self.slot = slot
-        self.magnitude = torch.empty(weight.shape, dtype=dtype, memory_format=torch.channels_last).copy_(weight).abs_()
+    Synflow reads |θ|, the loss pass θ (`signed`). An architecture has `images` samples of a batch, side by side.
+    """
+
+    def __init__(self, weight: Tensor, slot: int, dtype: torch.dtype, *, signed: bool = False, images: int = 1) -> None:
+        self.slot, self.images = slot, images
+        self.weight = torch.empty(weight.shape, dtype=dtype, memory_format=torch.channels_last).copy_(weight)
+        if not signed:
+            self.weight.abs_()
         # In memory order: output channel, then row and column of the kernel, then input channel.
-        self.flat = self.magnitude.permute(0, 2, 3, 1).reshape(-1)
+        self.flat = self.weight.permute(0, 2, 3, 1).reshape(-1)
 
     def saliencies(self, gradient: Tensor) -> Tensor:
-        """(b, numel) gradients in memory order → as many saliencies, in place."""
+        """(b, numel) gradients in memory order → saliencies (b / images, numel), in place where that is possible."""
+        if self.images > 1:
+            gradient = gradient.view(-1, self.images, self.flat.numel()).sum(1)
         return gradient.mul_(self.flat)
 
 
@@ -41,7 +48,7 @@ class Step(Protocol):
         """Its transpose where x lies; x may have one sample that stands for all."""
 
     def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """θ ⊙ ∂R/∂θ of every sample; x may have one sample that stands for all."""
+        """θ ⊙ ∂R/∂θ of every architecture; x may have one sample that stands for all."""
 
 
 def as_image(x: Tensor) -> Tensor:

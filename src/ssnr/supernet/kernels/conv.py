@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssnr.supernet.kernels.base import Gradients, Layer, Step
 from ssnr.supernet.kernels.depthwise import Depthwise
+from ssnr.supernet.kernels.nonlinear import Norm, Relu
 from ssnr.supernet.kernels.pools import AveragePool2, AveragePool3, MaxPool
 from ssnr.supernet.layouts import base as layouts
 
@@ -30,9 +31,9 @@ class Conv:
 
     def __init__(self, spec: layouts.Conv, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
-        self._matrix = layer.magnitude[:, :, 0, 0]  # of a 1×1 convolution, all there is
+        self._matrix = layer.weight[:, :, 0, 0]  # of a 1×1 convolution, all there is
         if spec.kernel > 1 and spec.stride == 1:
-            flipped = layer.magnitude.transpose(0, 1).flip(2, 3)
+            flipped = layer.weight.transpose(0, 1).flip(2, 3)
             self._transposed = flipped.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,19 +41,20 @@ class Conv:
         if self.spec.kernel == 1:
             return _product(self._read(x), self._matrix.t())
         if self.spec.stride == 1:
-            return self._shifted(x, self.layer.magnitude)
-        return _samples_last(F.conv2d(_samples_first(x), self.layer.magnitude, None, self.spec.stride, self._padding))
+            return self._shifted(x, self.layer.weight)
+        return _samples_last(F.conv2d(_samples_first(x), self.layer.weight, None, self.spec.stride, self._padding))
 
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """The transposed convolution; the size that a stride took comes back even."""
-        stride, weight = self.spec.stride, self.layer.magnitude
+        stride, weight = self.spec.stride, self.layer.weight
         if stride == 1:
             return _product(g, self._matrix) if self.spec.kernel == 1 else self._shifted(g, self._transposed)
         return _samples_last(F.conv_transpose2d(_samples_first(g), weight, None, stride, self._padding, stride - 1))
 
     def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
         """Each sample's sum over pixels of shifted input times output gradient, times the weight."""
-        samples, chunk = g.shape[2], max(1, min(_SAMPLES, _CHUNK // self.layer.flat.numel()))
+        samples, images = g.shape[2], self.layer.images
+        chunk = max(1, min(_SAMPLES, _CHUNK // self.layer.flat.numel()) // images) * images
         gradients = self._grouped
         if self.spec.kernel == 1:
             x, gradients = self._read(x), _pixelwise
@@ -82,7 +84,7 @@ class Conv:
         """(b, numel) weight gradients, samples as groups; one x for all of them needs no groups."""
         samples, padding, stride = g.shape[2], self._padding, self.spec.stride
         image, out = (t.flatten(2).unsqueeze(0).permute(0, 3, 1, 2) for t in (x, g))
-        weight = self.layer.magnitude
+        weight = self.layer.weight
         # Only the shape of this one is read.
         weight = weight.new_empty((samples * weight.shape[0], *weight.shape[2:], weight.shape[1])).permute(0, 3, 1, 2)
         gradient: Tensor = torch.ops.aten.convolution_backward(
@@ -127,7 +129,9 @@ class Halves:
         return g[..., :first].contiguous(), g[..., first:].contiguous()
 
 
-def build(operation: layouts.Operation, layers: list[Layer], shape: layouts.Shape, dtype: torch.dtype) -> list[Step]:
+def build(
+    operation: layouts.Operation, layers: list[Layer], shape: layouts.Shape, dtype: torch.dtype, images: int = 1
+) -> list[Step]:
     """The steps of an operation on activations of that shape, its convolutions with these layers."""
     left, made = iter(layers), list[Step]()
     for spec in operation:
@@ -139,6 +143,10 @@ def build(operation: layouts.Operation, layers: list[Layer], shape: layouts.Shap
             made.append(Halves(Conv(spec.even, next(left)), Conv(spec.odd, next(left))))
         elif isinstance(spec, layouts.MaxPool):
             made.append(MaxPool(spec.stride))
+        elif isinstance(spec, layouts.Relu):
+            made.append(Relu())
+        elif isinstance(spec, layouts.Norm):
+            made.append(Norm(images))
         else:
             made.append(AveragePool2() if spec.kernel == 2 else AveragePool3(*shape[:2], spec.stride, dtype))
         shape = layouts.shape_after((spec,), shape)
@@ -150,7 +158,7 @@ class Head:
 
     def __init__(self, spec: layouts.Head, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
-        weight = layer.magnitude.double().view(spec.outputs, spec.repeats, spec.channels)
+        weight = layer.weight.double().view(spec.outputs, spec.repeats, spec.channels)
         # Per feature, over outputs and copies: S = |W| f, so that these three are all that its moments need.
         self._sum, self._square, self._peak = weight.sum((0, 1)), weight.square().sum((0, 1)), weight.amax((0, 1))
 

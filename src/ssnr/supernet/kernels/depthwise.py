@@ -24,20 +24,20 @@ class Depthwise:
 
     def __init__(self, spec: layouts.Depthwise, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
-        self._flipped = layer.magnitude.flip(2, 3)
+        self._flipped = layer.weight.flip(2, 3)
         self._sparse = spec.stride == spec.dilation == 2
         self._stride, self._dilation = (1, 1) if self._sparse else (spec.stride, spec.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(H, W, b, C) → (⌈H/stride⌉, ⌈W/stride⌉, b, C)."""
-        return self._convolved(self._read(x), self.layer.magnitude, self._stride)
+        return self._convolved(self._read(x), self.layer.weight, self._stride)
 
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """The transposed convolution."""
         shape = (*x.shape[:2], *g.shape[2:])
         if self._stride > 1:
             image = _image(g.new_empty(shape))  # only its shape is read
-            return restored(self._backward(image, g, self._repeated(self.layer.magnitude, g), 0), g.shape[2])
+            return restored(self._backward(image, g, self._repeated(self.layer.weight, g), 0), g.shape[2])
         below = self._convolved(g, self._flipped, 1)
         if not self._sparse:
             return below

@@ -4,7 +4,8 @@ A network is a chain of blocks that every architecture of the space shares, each
 sum over the edges that end in it of operation(source node), and a block puts out some of its nodes joined on channels.
 An edge names its candidate operations; an architecture says, for each kind of block, which of them it uses. Stem and
 reduction blocks are blocks whose operations every architecture uses. What every operation may be made of is listed
-under "steps": all of it is linear where inputs and weights are not negative, which is how synflow reads a network.
+under "steps": all but ReLU and norm is linear where inputs and weights are not negative, which is how synflow reads a
+network.
 
 A new family registers one function from a space to its layout.
 """
@@ -65,7 +66,19 @@ class Halves(NamedTuple):
     odd: Conv
 
 
-Step = Conv | Depthwise | AveragePool | MaxPool | Halves
+class Relu(NamedTuple):
+    """max(x, 0); synflow's activations are never negative."""
+
+    stride: int = 1
+
+
+class Norm(NamedTuple):
+    """Batch norm over an architecture's own images and their pixels; synflow bypasses it."""
+
+    stride: int = 1
+
+
+Step = Conv | Depthwise | AveragePool | MaxPool | Halves | Relu | Norm
 Operation = tuple[Step, ...]  # the identity is the empty one
 
 
@@ -81,6 +94,11 @@ def shape_after(operation: Operation, shape: Shape) -> Shape:
             channels = step.channels_out if isinstance(step, Conv) else channels
         shape = (-(-height // stride), -(-width // stride), channels)
     return shape
+
+
+def linear(operation: Operation) -> Operation:
+    """What synflow computes of an operation: everything but ReLUs and norms."""
+    return tuple(step for step in operation if not isinstance(step, (Relu, Norm)))
 
 
 def convs(operation: Operation) -> list[Conv | Depthwise]:
@@ -139,12 +157,16 @@ class Block(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Global average pooling and a linear layer of that name, on `repeats` copies of the features."""
+    """Global average pooling and a linear layer of that name, on `repeats` copies of the features.
+
+    `before` is what comes before the pooling and has no weights.
+    """
 
     name: str
     channels: int
     outputs: int
     repeats: int = 1
+    before: Operation = ()
 
 
 Use = tuple[int, str]  # an edge and the operation on it
@@ -212,16 +234,16 @@ def shapes(layout: Layout) -> list[list[Shape]]:
     return found
 
 
-def batch_size(layout: Layout, itemsize: int) -> int:
-    """How many architectures go through one pass, whose numbers take `itemsize` bytes each.
+def batch_size(layout: Layout, itemsize: int, *, loss: bool = False) -> int:
+    """How many samples go through one pass, of synflow or of the loss, whose numbers take `itemsize` bytes each.
 
     At most `batch_bytes` of activations, and at most `_BATCH_SIZE` samples: more are no faster.
     """
     numbers = 0
     for block, nodes in zip(layout.blocks, shapes(layout), strict=True):
         numbers += sum(prod(shape) for shape in (nodes if block.outputs else nodes[:-1]))
-        inner = (_inner(op, nodes[edge.source]) for edge in block.edges for op in edge.candidates.values())
-        numbers += len(block.modules) * max(inner)
+        operations = ((op, nodes[edge.source]) for edge in block.edges for op in edge.candidates.values())
+        numbers += len(block.modules) * max(_inner(op if loss else linear(op), shape) for op, shape in operations)
     return max(1, min(_BATCH_SIZE, layout.batch_bytes // (numbers * itemsize)))
 
 
@@ -249,4 +271,5 @@ def _names(edges: Sequence[tuple[int, int]]) -> tuple[str, ...]:
 
 
 def _halved(below: int, above: int) -> Operation:
-    return (Halves(Conv("even", below, above // 2, 1), Conv("odd", below, above - above // 2, 1)),)
+    halves = Halves(Conv("even", below, above // 2, 1), Conv("odd", below, above - above // 2, 1))
+    return (Relu(), halves, Norm())

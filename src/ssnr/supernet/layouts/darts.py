@@ -16,7 +16,9 @@ from ssnr.supernet.layouts.base import (
     Head,
     Layout,
     MaxPool,
+    Norm,
     Operation,
+    Relu,
     Use,
     _halved,
     chain,
@@ -31,10 +33,10 @@ def darts(space: Space, skeleton: Skeleton = SKELETONS["default"]) -> Layout:
     """DARTS: before each cell a block for each of its inputs; normal cells are of kind 0, reduction cells of kind 1."""
     channels, size, _ = space.input_shape
     width = skeleton.stem * skeleton.width
-    blocks = [chain("stem", ("", (Conv("0", channels, width, 3),)))]
+    blocks = [chain("stem", ("", (Conv("0", channels, width, 3), Norm())))]
     places = plan(skeleton, size)
     for k, place in enumerate(places):
-        older, newer = ((Conv("1", wide, place.width, 1),) for wide in place.inputs)
+        older, newer = ((Relu(), Conv("1", wide, place.width, 1), Norm()) for wide in place.inputs)
         prefix = f"cells.{k}"
         blocks += [
             # Three blocks a cell: the output of the cell before the last lies four back, the stem's at most as far.
@@ -81,8 +83,9 @@ def _darts_operations(width: int, stride: int) -> dict[str, Operation]:
         "skip_connect": () if stride == 1 else _halved(width, width),
     }
     for kernel in (3, 5):
-        once = (Depthwise("1", width, kernel, stride), Conv("2", width, width, 1))
-        made[f"sep_conv_{kernel}x{kernel}"] = (*once, Depthwise("5", width, kernel), Conv("6", width, width, 1))
+        once = (Relu(), Depthwise("1", width, kernel, stride), Conv("2", width, width, 1), Norm())
+        again = (Relu(), Depthwise("5", width, kernel), Conv("6", width, width, 1), Norm())
+        made[f"sep_conv_{kernel}x{kernel}"] = once + again
         dilated = Depthwise("1", width, kernel, stride, dilation=2)
-        made[f"dil_conv_{kernel}x{kernel}"] = (dilated, once[1])
+        made[f"dil_conv_{kernel}x{kernel}"] = (Relu(), dilated, *once[2:])
     return made

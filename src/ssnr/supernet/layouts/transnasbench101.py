@@ -16,7 +16,9 @@ from ssnr.supernet.layouts.base import (
     Edge,
     Head,
     Layout,
+    Norm,
     Operation,
+    Relu,
     _halved,
     _names,
     _ops_choice,
@@ -40,7 +42,13 @@ def transnasbench101_micro(space: Space) -> Layout:
         raise UsageError(f"no supernet for {space.name}: its decoder has biases and a tanh, which are not linear")
     channels, size, _ = task.input_shape[-3:]
     half, width = STEM
-    made = [chain("stem", ("", (Conv("0", channels, half, 3, 2),)), ("", (Conv("3", half, width, 3, 2),)))]
+    made = [
+        chain(
+            "stem",
+            ("", (Conv("0", channels, half, 3, 2), Norm())),
+            ("", (Relu(), Conv("3", half, width, 3, 2), Norm())),
+        )
+    ]
     for block in plan:
         inner = transnasbench101_layout.Block(block.channels_out, block.channels_out, 1)
         places = transnasbench101_layout.EDGES
@@ -58,8 +66,8 @@ def _micro_operations(block: transnasbench101_layout.Block) -> dict[str, Operati
         skip = _halved(below, above)
     return {
         "skip_connect": skip,
-        "conv_1x1": (Conv("1", below, above, 1, stride),),
-        "conv_3x3": (Conv("1", below, above, 3, stride),),
+        "conv_1x1": (Relu(), Conv("1", below, above, 1, stride), Norm()),
+        "conv_3x3": (Relu(), Conv("1", below, above, 3, stride), Norm()),
     }
 
 

@@ -1,0 +1,81 @@
+"""ReLU and batch norm of many architectures' activations at once, each architecture with statistics of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssnr.supernet.kernels.base import Gradients, as_image, restored
+
+EPS = 1e-5  # PyTorch's, which every space's norms keep
+
+
+class Relu:
+    """max(x, 0), with derivative 0 at 0 as in PyTorch."""
+
+    reads = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, b, C), a new tensor."""
+        return x.clamp_min(0.0)
+
+    def backward(self, x: Tensor, g: Tensor) -> Tensor:
+        """The gradient where x is positive."""
+        if x.shape == g.shape:
+            return torch.ops.aten.threshold_backward(g, x, 0.0)  # type: ignore[no-any-return]
+        return g * (x > 0)
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """None."""
+        return iter(())
+
+
+class Norm:
+    """Batch norm as it starts: (x − mean) / sqrt(var + eps), the biased variance over an architecture's images.
+
+    The channels of all architectures are channels of one image, so that one call serves the whole batch.
+    """
+
+    reads = True
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, b, C), a new tensor."""
+        image = self._image(x)
+        out: Tensor = torch.native_batch_norm(image, None, None, None, None, True, 0.0, EPS)[0]
+        return self._restored(out, x.shape[2])
+
+    def backward(self, x: Tensor, g: Tensor) -> Tensor:
+        """Through mean and variance too."""
+        image = self._image(x)
+        # The forward pass again: a reduction by itself takes four times as long in this layout.
+        _, mean, scale = torch.native_batch_norm(image, None, None, None, None, True, 0.0, EPS)
+        if x.shape[2] < g.shape[2]:  # one sample that stands for all
+            image = self._image(x.expand_as(g))
+            mean, scale = mean.repeat(g.shape[2]), scale.repeat(g.shape[2])
+        below: Tensor = torch.ops.aten.native_batch_norm_backward(
+            self._image(g), image, None, None, None, mean, scale, True, EPS, [True, False, False]
+        )[0]
+        return self._restored(below, g.shape[2])
+
+    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+        """None: norms are not scored."""
+        return iter(())
+
+    def _image(self, x: Tensor) -> Tensor:
+        """(H, W, b, C) → (1, b·C, H, W), or of several images (1, b/images·C, H · images, W)."""
+        if self.images == 1:
+            return as_image(x)
+        height, width, samples, channels = x.shape
+        apart = x.view(height, width, samples // self.images, self.images, channels).permute(3, 0, 1, 2, 4)
+        return as_image(apart.reshape(self.images * height, width, -1, channels))
+
+    def _restored(self, image: Tensor, samples: int) -> Tensor:
+        x = restored(image, samples // self.images)
+        if self.images == 1:
+            return x
+        rows, width, architectures, channels = x.shape
+        apart = x.view(self.images, rows // self.images, width, architectures, channels).permute(1, 2, 3, 0, 4)
+        return apart.reshape(rows // self.images, width, samples, channels)

@@ -1,0 +1,151 @@
+"""Plain and snip of the supernet against each network alone, with the same weights and images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ssnr.core.errors import UsageError
+from ssnr.core.moments import from_tensors
+from ssnr.core.recipes import get_recipe
+from ssnr.data import batch_of, noise
+from ssnr.engine.plans import Job
+from ssnr.engine.worker import score_chunk
+from ssnr.scoring import measure
+from ssnr.supernet import Supernet
+from ssnr.supernet.loss_pass import reduced
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+SPACES = {
+    "nasbench201/imagenet16-120": (
+        "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|none~0|skip_connect~1|nor_conv_3x3~2|"
+    ),
+    "nasbench201": "|nor_conv_1x1~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|avg_pool_3x3~2|",
+}
+
+
+def largest_difference(ours, theirs):
+    """Of any layer: signed sums as a share of the magnitudes' sum, the others relative."""
+    assert ours.names == theirs.names
+    assert np.array_equal(ours.numel, theirs.numel)
+    assert np.array_equal(ours.unused, theirs.unused)
+    live = theirs.peak > 0
+    assert np.array_equal(ours.peak > 0, live)
+    shift = ours.exponent - theirs.exponent
+    found = [0.0, *(abs(np.ldexp(ours.total, shift) - theirs.total)[live] / theirs.abs_total[live])]
+    for column, power in (("m2", 2), ("abs_total", 1), ("abs_m2", 2), ("peak", 1)):
+        mine, expected = np.ldexp(getattr(ours, column), power * shift)[live], getattr(theirs, column)[live]
+        found += list(abs(mine / expected - 1) / power)
+    return max(found)
+
+
+def check(net, archs, batch):
+    """Layer by layer what `measure` finds for each standalone network."""
+    recipe = get_recipe(f"seed(dtype={str(net.dtype).removeprefix('torch.')})")
+    for result in net.results(archs, "plain", batch):
+        alone = measure(
+            net.network(result.network), ["plain"], batch=batch, input_shape=net.space.input_shape, recipe=recipe
+        )["plain"]
+        assert result.status == alone.status == "ok"
+        assert largest_difference(result.moments, alone.moments) < TOLERANCE[net.dtype], result.network
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("name", SPACES)
+def test_nasbench201_layer_by_layer(name, images):
+    net = Supernet(name, seed=3, dtype=torch.float64)
+    archs = [SPACES[name], *net.space.sample_many(5, np.random.default_rng(1))]
+    check(net, archs, noise(net.space.input_shape, net.space.num_classes, images))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nasbench201_in_float32(seed):
+    """At seeds where no pre-activation changes sides of ReLU's kink; the next test has others."""
+    net = Supernet("nasbench201", seed=seed)
+    check(net, [SPACES["nasbench201"]], noise(net.space.input_shape, net.space.num_classes, 1))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_float32_is_as_near_to_float64_as_the_network_alone(seed):
+    """One image through many norms magnifies rounding, whoever computes: both float32 paths are off by as much."""
+    name, recipe = "nasbench201/imagenet16-120", get_recipe("seed(dtype=float32)")
+    single, double = (Supernet(name, seed=seed, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    batch, shape = noise((3, 16, 16), 120, 1), single.space.input_shape
+    ours, exact = (net.results([SPACES[name]], "plain", batch)[0].moments for net in (single, double))
+    alone = single.network(SPACES[name])
+    theirs = measure(alone, ["plain"], batch=batch, input_shape=shape, recipe=recipe)["plain"].moments
+    assert largest_difference(ours, exact) < 2 * largest_difference(theirs, exact)
+
+
+@pytest.mark.parametrize("name", ["darts", "transnasbench101-micro"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_other_spaces_layer_by_layer(name, dtype):
+    """Two images: with one, the pooled output of a batch norm is zero, and what leads only there is rounding."""
+    net = Supernet(name, seed=3, dtype=dtype)
+    archs = net.space.sample_many(2, np.random.default_rng(1))
+    check(net, archs, noise(net.space.input_shape, net.space.num_classes, 2, seed=3))
+
+
+def test_against_autograd_of_one_network_and_one_image():
+    net = Supernet("nasbench201/imagenet16-120", dtype=torch.float64, seed=5)
+    arch = SPACES["nasbench201/imagenet16-120"]
+    (result,) = net.results([arch], "plain_noise")
+    alone = net.network(arch).double().train()
+    batch = noise((3, 16, 16), 120, 1, seed=5)
+    F.cross_entropy(alone(batch.inputs.double()), batch.targets).backward()
+    expected = from_tensors({name: p.detach() * p.grad for name, p in alone.named_parameters() if p.dim() > 1})
+    assert largest_difference(result.moments, expected) < 1e-10
+
+
+def test_noise_comes_from_the_seed():
+    net = Supernet("nasbench201/imagenet16-120", seed=5)
+    arch = SPACES["nasbench201/imagenet16-120"]
+    (drawn,) = net.results([arch], "plain_noise", images=2)
+    (given,) = net.results([arch], "plain", noise((3, 16, 16), 120, 2, seed=5))
+    assert np.array_equal(drawn.moments.abs_total, given.moments.abs_total)
+    assert np.array_equal(drawn.moments.total, given.moments.total)
+
+
+def test_small_saliencies_keep_their_squares():
+    total, square, magnitude, peak = reduced(torch.tensor([[3e-25, -4e-25], [1.0, -2.0]]))
+    assert square == pytest.approx([25e-50, 5.0])
+    assert magnitude == pytest.approx([7e-25, 3.0])
+    assert total == pytest.approx([-1e-25, -1.0])
+    assert peak == pytest.approx([4e-25, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "reason"),
+    [
+        (torch.ones(9, 3, 32, 32), torch.zeros(9, dtype=torch.int64), "9 images: expected 1 … 8"),
+        (torch.ones(1, 3, 16, 16), torch.tensor([0]), "the inputs are not one tensor of shape (N, 3, 32, 32)"),
+        (torch.ones(1, 3, 32, 32), torch.tensor([10]), "labels 10 … 10: expected 0 … 9"),
+        (torch.ones(1, 3, 32, 32), torch.tensor([0.5]), "the targets are not one class label an image"),
+    ],
+)
+def test_batches_that_are_refused(images, labels, reason):
+    with pytest.raises(UsageError) as caught:
+        Supernet("nasbench201").results([0], "plain", batch_of((images, labels)))
+    assert str(caught.value) == f"a supernet's plain: {reason}"
+
+
+def test_what_is_not_measured():
+    net = Supernet("nasbench201")
+    with pytest.raises(UsageError, match="a supernet measures synflow, plain and plain_noise, not grasp"):
+        net.results([0], "grasp")
+    with pytest.raises(UsageError, match="plain needs a batch of images and labels"):
+        net.results([0], "plain")
+
+
+def test_the_worker_gives_the_supernet_what_it_can(monkeypatch):
+    """Plain by the supernet, and by each network where the batch is too large for it: the same to rounding."""
+    net = Supernet("nasbench201/imagenet16-120", dtype=torch.float64)
+    arch, batch = SPACES["nasbench201/imagenet16-120"], noise((3, 16, 16), 120, 1)
+    job = Job(net.space, get_recipe("seed(init=shared)"), 0, batch)
+    together = dict(score_chunk(job, [(arch, ("synflow", "plain"))]))
+    assert set(together) == {"synflow", "plain"}
+    monkeypatch.setattr("ssnr.supernet.Supernet.reads", lambda *_: "nothing", raising=False)
+    alone = dict(score_chunk(job, [(arch, ("plain",))]))
+    assert largest_difference(together["plain"].moments, alone["plain"].moments) < 1e-10
