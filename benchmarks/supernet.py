@@ -3,6 +3,9 @@
     python -m benchmarks.supernet [--space nasbench201|darts|transnasbench101-micro/TASK] [--archs 1024|all]
                                   [--rounds 3] [--json FILE]
 
+With `--way plain` and `--way plain_measure`, ms a network and peak MiB of snip of one noise image, in float32, by the
+supernet and network by network.
+
 Distinct networks of a space (`twin`), synflow with sum, ssnr and layerwise_ssnr, one thread. Each way is timed in a
 process of its own, start-up excluded, its set-up (the supernet's weights, the building of networks) included; the ways
 take turns, and the fastest round counts. The two slow ways score every 16th network.
@@ -27,6 +30,8 @@ from torch import nn
 from benchmarks import naive
 from ssnr.core.aggregates import layerwise_ssnr, ssnr, sum_
 from ssnr.core.moments import Moments
+from ssnr.core.recipes import get_recipe
+from ssnr.data import noise
 from ssnr.scoring import measure
 from ssnr.spaces import Space, get_space
 from ssnr.supernet import Supernet
@@ -57,11 +62,29 @@ def by_naive(space: Space, archs: list[str]) -> None:
         naive.aggregates(naive.synflow(net, space.input_shape))
 
 
+def by_plain(space: Space, archs: list[str]) -> None:
+    for result in Supernet(space).results(archs, "plain_noise"):
+        assert result.moments is not None
+        _aggregates(result.moments.magnitude())
+
+
+def by_plain_measure(space: Space, archs: list[str]) -> None:
+    batch, recipe = noise(space.input_shape, space.num_classes, 1), get_recipe("seed(dtype=float32)")
+    for arch in archs:
+        result = measure(space.build(arch), ["plain"], batch=batch, input_shape=space.input_shape, recipe=recipe)
+        moments = result["plain"].moments
+        assert moments is not None
+        _aggregates(moments.magnitude())
+
+
 WAYS: dict[str, tuple[Callable[[Space, list[str]], None], int]] = {
     "supernet": (by_supernet, 1),
     "measure": (by_measure, SHARE),
     "naive": (by_naive, SHARE),
 }
+
+
+LOSS_WAYS = {"plain": (by_plain, 1), "plain_measure": (by_plain_measure, SHARE)}
 
 
 def _aggregates(moments: Moments) -> None:
@@ -82,7 +105,7 @@ def networks(space: Space, count: str) -> list[str]:
 def child(way: str, space: Space, archs: list[str]) -> None:
     """Run one way and print ms a network and peak MiB."""
     torch.set_num_threads(1)
-    run, share = WAYS[way]
+    run, share = (WAYS | LOSS_WAYS)[way]
     archs = archs[::share]
     started = time.perf_counter()
     run(space, archs)
@@ -96,7 +119,7 @@ def main() -> None:
     parser.add_argument("--archs", default="1024", help="a number, or all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS | LOSS_WAYS, help="run this way alone")
     arguments = parser.parse_args()
     space = get_space(arguments.space)
     if arguments.way:

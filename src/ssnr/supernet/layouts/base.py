@@ -173,6 +173,7 @@ Use = tuple[int, str]  # an edge and the operation on it
 Choice = tuple[tuple[Use, ...], ...]  # by kind of block, what an architecture uses
 ZERO = ""  # the operation that gives zero, which is no candidate
 _BATCH_SIZE = 64
+_LOSS_BYTES = 384 << 20  # that a pass of the loss keeps of its forward half: with the rest below 700 MiB a process
 
 
 class Layout(NamedTuple):
@@ -237,14 +238,15 @@ def shapes(layout: Layout) -> list[list[Shape]]:
 def batch_size(layout: Layout, itemsize: int, *, loss: bool = False) -> int:
     """How many samples go through one pass, of synflow or of the loss, whose numbers take `itemsize` bytes each.
 
-    At most `batch_bytes` of activations, and at most `_BATCH_SIZE` samples: more are no faster.
+    At most `batch_bytes` of activations, of the loss `_LOSS_BYTES`, and at most `_BATCH_SIZE` samples: more are no
+    faster.
     """
     numbers = 0
     for block, nodes in zip(layout.blocks, shapes(layout), strict=True):
         numbers += sum(prod(shape) for shape in (nodes if block.outputs else nodes[:-1]))
         operations = ((op, nodes[edge.source]) for edge in block.edges for op in edge.candidates.values())
         numbers += len(block.modules) * max(_inner(op if loss else linear(op), shape) for op, shape in operations)
-    return max(1, min(_BATCH_SIZE, layout.batch_bytes // (numbers * itemsize)))
+    return max(1, min(_BATCH_SIZE, (_LOSS_BYTES if loss else layout.batch_bytes) // (numbers * itemsize)))
 
 
 def _inner(operation: Operation, shape: Shape) -> int:
