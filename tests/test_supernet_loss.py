@@ -99,6 +99,15 @@ def test_against_autograd_of_one_network_and_one_image():
     assert largest_difference(result.moments, expected) < 1e-10
 
 
+@pytest.mark.parametrize("first", ["none", "nor_conv_3x3"])
+def test_a_dead_cell_has_the_reason_of_its_network_alone(first):
+    net, batch = Supernet("nasbench201/imagenet16-120"), noise((3, 16, 16), 120, 1)
+    (result,) = net.results([(first, *["none"] * 5)], "plain", batch)
+    alone = measure(net.network(result.network), ["plain"], batch=batch, input_shape=(3, 16, 16))["plain"]
+    assert (result.status, result.reason) == (alone.status, alone.reason) == ("dead", "no weight has any saliency")
+    assert np.array_equal(result.moments.unused, alone.moments.unused)
+
+
 def test_noise_comes_from_the_seed():
     net = Supernet("nasbench201/imagenet16-120", seed=5)
     arch = SPACES["nasbench201/imagenet16-120"]

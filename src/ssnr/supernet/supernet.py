@@ -31,6 +31,7 @@ from ssnr.supernet.liveness import Survey, Surveyor
 from ssnr.supernet.loss_pass import LOSS_MEASURES, LossBatch, LossHead, unread
 
 _DEAD = "the output does not depend on the input"
+_SILENT = "no weight has any saliency"
 
 
 class Supernet:
@@ -103,7 +104,11 @@ class Supernet:
         for arch in dict.fromkeys(parsed):
             seen = self._survey(self._layout.choice(arch))
             if seen.dead:
-                found[arch] = Result(arch, "dead", _DEAD, self._moments(arch, seen, None, 0), None, 0.0)
+                # Zeros that are still connected to the image: plain goes through autograd, which follows them.
+                unconnected = measured == "synflow" or not seen.reached[0].any()
+                found[arch] = Result(
+                    arch, "dead", _DEAD if unconnected else _SILENT, self._moments(arch, seen, None, 0), None, 0.0
+                )
             else:
                 same.setdefault(seen.live, {})[arch] = seen
         # Neighbours in this order share most of their operations: fewer, larger groups in a batch.
