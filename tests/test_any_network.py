@@ -364,7 +364,7 @@ def test_a_batch_of_one_sample_under_batch_norm_says_what_to_do():
     assert score.reason.startswith(
         "layer '1' (BatchNorm1d) raised ValueError on input (1, 2), weight (2,): Expected more"
     )
-    assert score.reason.endswith("; take a batch of two samples or more")
+    assert score.reason.endswith("; take a batch of two samples or more, or draw two (recipe option images=2)")
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,24 @@ def ones(shape: tuple[int, ...]) -> Tensor:
 
 
 def noise(shape: tuple[int, ...], classes: int, size: int = 64, *, seed: int = 0) -> Batch:
-    """`size` standard-normal inputs of `shape` with uniformly drawn labels, from the seed alone."""
-    rng = np.random.default_rng([seed, *shape, classes, size])
-    inputs = torch.from_numpy(rng.standard_normal((size, *shape), dtype=np.float32))
-    targets = torch.from_numpy(rng.integers(classes, size=size))
+    """`size` standard-normal inputs of `shape` with uniformly drawn labels, from the seed alone.
+
+    The inputs do not depend on the number of classes, nor the labels on the shape.
+    """
+    inputs, targets = noise_inputs(shape, size, seed=seed), noise_labels((size,), classes, seed=seed)
     return Batch(inputs, targets, "noise", _fingerprint(f"noise:{size}:seed{seed}", inputs, targets))
+
+
+def noise_inputs(shape: tuple[int, ...], size: int, *, seed: int) -> Tensor:
+    """Standard-normal (size, *shape) in float32."""
+    rng = np.random.default_rng([abs(seed), seed < 0, size, *shape])
+    return torch.from_numpy(rng.standard_normal((size, *shape), dtype=np.float32))
+
+
+def noise_labels(shape: tuple[int, ...], classes: int, *, seed: int) -> Tensor:
+    """Uniform class indices of a shape; also token ids below `classes`."""
+    rng = np.random.default_rng([abs(seed), seed < 0, classes, *shape])
+    return torch.from_numpy(rng.integers(classes, size=shape))
 
 
 def cifar10(folder: str | Path, size: int = 64, *, seed: int = 0) -> Batch:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssnr.core.catalogue import PLAIN, SALIENCIES, Proxy, Saliency, parse_proxies
+from ssnr.core.catalogue import HEADLINE, NOISE, PLAIN, SALIENCIES, Proxy, Saliency, parse_proxies
 from ssnr.core.errors import ScoringError, UsageError, one_line
 from ssnr.core.moments import from_tensors
 from ssnr.core.recipes import Recipe, get_recipe
@@ -22,20 +22,22 @@ from ssnr.networks.calling import Forward, needs_two
 from ssnr.networks.masks import counted, surviving, survivors, users_name
 from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
-from ssnr.networks.settings import drawn, seed_everything, undisturbed
+from ssnr.networks.settings import drawn as random_states
+from ssnr.networks.settings import seed_everything, undisturbed
 from ssnr.networks.trees import flatten, moved
 from ssnr.networks.weights import unwrapped
 from ssnr.proxies.capture import Context
 from ssnr.proxies.controls import control
 from ssnr.saliencies import Loss, Signal, gradient_saliencies, ones_like, synflow_of, weight_saliencies
 from ssnr.saliencies.gradients import Refused, not_a_number, second_order_error
+from ssnr.saliencies.noise import drawn
 from ssnr.saliencies.signal import followed
 
 
 def score(
     net: nn.Module,
     batch: Any = None,
-    proxies: Iterable[str | Proxy] = ("synflow/layerwise_ssnr",),
+    proxies: Iterable[str | Proxy] = (HEADLINE,),
     *,
     input_shape: tuple[int, ...] | None = None,
     loss: Loss | None = None,
@@ -51,7 +53,8 @@ def score(
         batch: a tensor, (inputs, targets) or a `Batch`; needed by proxies that read data. Inputs are a tensor, a
             tuple of several, a mapping (keyword arguments where its keys are names of the forward's arguments), or
             whatever else the network takes as its one argument.
-        proxies: `saliency/aggregate`, a bare saliency (its sum), or a plain name; see `ssnr list proxies`.
+        proxies: `saliency/aggregate`, a bare saliency (its sum), or a plain name; see `ssnr list proxies`. The default
+            is `noise_ssnr`, the one that ranks best (docs/evidence.md); `synflow/layerwise_ssnr` is the paper's.
         input_shape: of one input without the batch dimension, for data-free proxies; else taken from the batch.
         loss: (output, targets) → scalar; the default follows from both, see `ssnr.saliencies.losses`.
         forward: (net, inputs) → output, where calling the network needs more than `net(inputs)`.
@@ -70,7 +73,7 @@ def score(
     >>> with torch.no_grad():
     ...     _ = net[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 0.5]]))
     ...     _ = net[2].weight.copy_(torch.tensor([[-1.0, 2.0], [0.5, 1.0]]))
-    >>> score(net, input_shape=(2,))["synflow/layerwise_ssnr"].value
+    >>> score(net, input_shape=(2,), proxies=["synflow/layerwise_ssnr"])["synflow/layerwise_ssnr"].value
     12.29279657...
     """
     parsed, chosen = parse_proxies(proxies), get_recipe(recipe)
@@ -109,7 +112,7 @@ def saliency(
     with undisturbed(), preserved(net, exposed=entry.family == "custom"):
         seed_everything(seed)
         model = Model(net, chosen, forward, lambda: _example(given, input_shape))
-        signal = signal_of(model, entry, given, input_shape, loss)
+        signal = signal_of(model, entry, given, input_shape, loss, seed)
     found: dict[str, Tensor] = {}
     for layer, tensor in signal.tensors.items():
         values = torch.zeros_like(model.scored[layer]) if tensor is None else tensor.detach()
@@ -120,10 +123,35 @@ def saliency(
 
 
 def signal_of(
-    model: Model, entry: Saliency, batch: Batch | None, input_shape: tuple[int, ...] | None, loss: Loss | None
-) -> Signal:
+    model: Model,
+    entry: Saliency,
+    batch: Batch | None,
+    input_shape: tuple[int, ...] | None,
+    loss: Loss | None,
+    seed: int,
+) -> Signal:  # fmt: skip
     """What is measured for one saliency, signed; the caller keeps the network `preserved`."""
+    if entry.draws:
+        return _signal_of_noise(model, entry, batch, input_shape, loss, seed)
     return _family(model, entry.family, {entry.measured}, batch, input_shape, loss)[entry.measured]
+
+
+def _signal_of_noise(
+    model: Model,
+    entry: Saliency,
+    batch: Batch | None,
+    input_shape: tuple[int, ...] | None,
+    loss: Loss | None,
+    seed: int,
+) -> Signal:  # fmt: skip
+    of, failure = entry.measured.removesuffix(NOISE), None
+    for images, own_loss in drawn(model, batch, input_shape, seed, loss):
+        try:
+            return gradient_saliencies(model, images, [of], own_loss)[of]
+        except ScoringError as error:
+            failure = failure or error
+    assert failure is not None  # `drawn` gives one at least, or raises
+    raise failure
 
 
 def measure(
@@ -163,10 +191,7 @@ def measure(
         with undisturbed(), preserved(net, exposed=family not in _SHIELDED):
             seed_everything(seed)
             try:
-                if family == "shared":
-                    results = _shared(job, names)
-                else:
-                    results = _plain(job, family) if family in PLAIN else _saliencies(job, family, names)
+                results = _results(job, family, names)
             except (ScoringError, RuntimeError) as error:
                 results = {name: Result("", "failed", _reason(error)) for name in names}
         seconds = (time.perf_counter() - started) / len(names)
@@ -175,7 +200,7 @@ def measure(
 
 
 # Families that never let a network run on its own tensors: `Model.call` hands it others.
-_SHIELDED = ("weights", "synflow", "gradient", "shared")
+_SHIELDED = ("weights", "synflow", "gradient", "noise", "shared")
 
 
 class _Job(NamedTuple):
@@ -192,6 +217,25 @@ class _Job(NamedTuple):
 
     def model(self) -> Model:
         return Model(self.net, self.recipe, self.forward, lambda: _example(self.batch, self.input_shape))
+
+
+def _results(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
+    if family == "shared":
+        return _shared(job, names)
+    if family in PLAIN:
+        return _plain(job, family)
+    if family != "noise":
+        return _saliencies(job, family, names)
+    of = {name.removesuffix(NOISE): name for name in names}
+    found: dict[str, Result] = {}
+    for batch, loss in drawn(job.model(), job.batch, job.input_shape, job.seed, job.loss):
+        seed_everything(job.seed)
+        again = _saliencies(job._replace(batch=batch, loss=loss), "gradient", list(of))
+        found = found or again  # the first reason counts
+        if any(result.status != "failed" for result in again.values()):
+            found = again
+            break
+    return {of[name]: result for name, result in found.items()}
 
 
 def _saliencies(job: _Job, family: str, names: list[str]) -> dict[str, Result]:
@@ -218,7 +262,7 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
         reason = "fisher reads what each layer puts out, which TorchScript does not show"
         found["fisher"] = Result("", "failed", reason)
         names = [name for name in names if name != "fisher"]
-    before = drawn()
+    before = random_states()
 
     def inputs() -> Any:
         return _example(job.batch if family == "gradient" else None, job.input_shape, job.batch)
@@ -228,7 +272,7 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
         signals = _family(model, family, set(names), *inputs_of, whole=False) if names else {}
     except (ScoringError, RuntimeError) as error:  # RuntimeError: what torch raises in backward passes
         return found | {name: Result("", "failed", _blamed(model, inputs(), _reason(error))) for name in names}
-    after = drawn()
+    after = random_states()
     if sources := [source for source in before if before[source] != after.get(source)]:
         model.notes[f"the forward pass draws random numbers ({', '.join(sources)}): seeded with {job.seed}"] = None
     if job.check and family in ("synflow", "gradient") and not model.repeats(inputs(), job.seed):

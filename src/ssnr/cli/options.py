@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ssnr.core.catalogue import parse_proxies
+from ssnr.core.catalogue import HEADLINE, parse_proxies
 from ssnr.core.errors import SsnrError, UsageError
-from ssnr.core.recipes import Recipe, get_recipe, shared, with_option
+from ssnr.core.recipes import MOST_IMAGES, Recipe, get_recipe, shared, with_option
 
-HEADLINE = ("synflow/layerwise_ssnr",)
 DTYPES, INITS, PRECISIONS = ("float64", "float32"), ("independent", "shared"), ("float32", "bfloat16")
 TARGETS = (
     "SPACE:ARCH, timm:NAME, torchvision:NAME, hf:NAME, pkg.mod:factory, file.py:factory, "
@@ -93,6 +92,12 @@ Dtype = Annotated[
         help="float64 or float32 for data-driven passes (shorthand for --recipe 'NAME(dtype=…)').",
     ),
 ]
+Images = Annotated[
+    int | None,
+    typer.Option(
+        help=f"How many images noise_ssnr, snip_noise and grasp_noise draw, 1 … {MOST_IMAGES}; one ranks best."
+    ),
+]
 Init = Annotated[
     str | None,
     typer.Option(
@@ -142,14 +147,14 @@ Densities = Annotated[
 ]
 
 
-def recipe_of(text: str, dtype: str | None, init: str | None = None) -> Recipe:
+def recipe_of(text: str, dtype: str | None, init: str | None = None, images: int | None = None) -> Recipe:
     """The recipe that the options name.
 
     Raises:
-        UsageError: the recipe's text says one thing and --dtype or --init another.
+        UsageError: the recipe's text says one thing and --dtype, --init or --images another.
     """
     chosen = get_recipe(text)
-    for option, value in (("dtype", dtype), ("init", init)):
+    for option, value in (("dtype", dtype), ("init", init), ("images", None if images is None else str(images))):
         said = re.search(rf"\b(?<!_){option}\s*=\s*(\w+)", text)
         if value is not None and said is not None and said[1] != value:
             raise UsageError(f"--recipe {text!r} and --{option} {value} contradict each other: leave one out")
@@ -159,8 +164,8 @@ def recipe_of(text: str, dtype: str | None, init: str | None = None) -> Recipe:
 
 
 def proxies_of(given: list[str] | None) -> tuple[Any, ...]:
-    """The proxies that `-p` names, the paper's headline by default."""
-    return parse_proxies(given or HEADLINE)
+    """The proxies that `-p` names, the headline by default."""
+    return parse_proxies(given or (HEADLINE,))
 
 
 def make_folder(out: Path) -> None:

@@ -39,7 +39,7 @@ class Scaled(NamedTuple):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A registered aggregate: its name, its function and the parameters it takes."""
+    """A registered aggregate: its name, its function and the parameters it takes, `name=default` where optional."""
 
     name: str
     function: Callable[..., Scaled]
@@ -48,6 +48,11 @@ class Aggregate:
 
     def __call__(self, m: Moments, *arguments: float) -> Scaled:
         return self.function(m, *arguments)
+
+    @property
+    def required(self) -> int:
+        """How many numbers must be given where any is."""
+        return sum("=" not in parameter for parameter in self.parameters)
 
 
 AGGREGATES: Registry[Aggregate] = Registry("aggregate")
@@ -101,23 +106,34 @@ def ssnr(m: Moments) -> float:
     return total / sigma if sigma > CONSTANT[m.precision] * peak else 0.0
 
 
-@register_aggregate(parameters=("p", "q"))
-def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0) -> float:
-    """Layer-wise SSNR Σ_l N_l^p (S_l / (N_l σ_l))^q; p = q = 1, the plain name, is the paper's Σ_l S_l/σ_l.
+@register_aggregate(parameters=("p", "q", "r=0"))
+def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -> Scaled:
+    """Layer-wise SSNR Σ_l N_l^p (S_l / (N_l σ_l))^q / S^r, S = Σ_l S_l; the plain name is the paper's Σ_l S_l/σ_l.
 
+    p = ½ and q = 1 sum the z-scores √N_l·mean/σ_l of the layers' mean saliency. q > 1 lets the layers with the smallest
+    spread decide. r > 0 counts the sum against a network: gradients that grow on their way back make it large.
     Layers without spread, with one weight, or dead add 0.
 
     Raises:
-        ScoringError: a fractional q and a layer with a negative sum, whose power is not a real number.
+        ScoringError: a fractional q and a layer with a negative sum, whose power is not a real number; r and a sum that
+            is not positive.
     """
     ratio = m.ratio
     if p == 1.0 and q == 1.0:
-        return float(ratio.sum())
-    base = ratio / np.maximum(m.numel, 1)
-    if q != int(q) and (base < 0).any():
-        raise ScoringError(f"layerwise_ssnr({p:g},{q:g}): layer {m.names[int(base.argmin())]!r} has a negative sum")
-    used = base != 0
-    return float((m.numel[used].astype(np.float64) ** p * base[used] ** q).sum())
+        signal = float(ratio.sum())
+    else:
+        base = ratio / np.maximum(m.numel, 1)
+        if q != int(q) and (base < 0).any():
+            raise ScoringError(f"layerwise_ssnr({p:g},{q:g}): layer {m.names[int(base.argmin())]!r} has a negative sum")
+        used = base != 0
+        signal = float((m.numel[used].astype(np.float64) ** p * base[used] ** q).sum())
+    if r == 0.0:
+        return Scaled(signal)
+    total, _, exponent = _whole(m)
+    if total <= 0:
+        raise ScoringError(f"layerwise_ssnr({p:g},{q:g},{r:g}): the sum of all saliencies is not positive")
+    power = -r * (math.log2(total) + exponent)
+    return Scaled(signal * 2.0 ** (power - math.floor(power)), math.floor(power))
 
 
 @register_aggregate()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ssnr.core.aggregates import AGGREGATES
@@ -24,7 +24,8 @@ class Saliency:
     Attributes:
         name: as in `name/aggregate`.
         measured: the saliency whose moments hold this one: `snip` is the magnitude of `plain`.
-        family: which pass computes it: "synflow", "gradient" (shared by all of them), "weights" or "custom".
+        family: which pass computes it: "synflow", "gradient" (shared by all of them), "noise" (the same passes on
+            images that are drawn), "weights" or "custom".
         data: whether it needs a batch with labels.
         passes: cost, in forward (F), backward (B) and Hessian-vector (H) passes.
         higher_is_better: the direction its authors use.
@@ -47,6 +48,11 @@ class Saliency:
     def is_magnitude(self) -> bool:
         """Whether it is |S| of the saliency that is measured."""
         return self.measured != self.name
+
+    @property
+    def draws(self) -> bool:
+        """Whether it brings its own images and labels, drawn from the seed."""
+        return self.family == "noise"
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,16 @@ for _row in (
 ):  # fmt: skip
     SALIENCIES.add(_row[0], Saliency(*_row))
 
+# The same saliencies without data: standard-normal images and uniform labels, as many as the recipe's `images` says.
+NOISE = "_noise"
+for _name in ("grasp", "grasp_abs", "snip", "plain"):
+    _of = SALIENCIES[_name]
+    SALIENCIES.add(
+        _name + NOISE,
+        replace(_of, name=_name + NOISE, measured=_of.measured + NOISE, family="noise", data=False,
+                formula=f"{_of.formula} on drawn images"),
+    )  # fmt: skip
+
 for _name, _formula in (
     ("params", "trainable parameters"),
     ("flops", "multiply-accumulates of one image"),
@@ -106,13 +122,20 @@ for _of_field in TABLE.values():
 
 CONTROLS = tuple(name for name in PLAIN if PLAIN[name].control)
 
+# Proxies with a name of their own. `noise_ssnr` is what the evidence recommends (docs/evidence.md): snip of one image
+# of noise, the layers' signal-to-noise ratios raised to a high power, the sum counted against the network.
+NAMED = {"noise_ssnr": "snip_noise/layerwise_ssnr(0.5,8,0.1)"}
+# What is scored where no proxy is named, and the paper's own.
+HEADLINE = "noise_ssnr"
+PAPER = "synflow/layerwise_ssnr"
+
 
 def twins_share(measured: str, recipe: Recipe) -> bool:
     """Whether architectures that are one network but for weights that reach nothing have one value.
 
     Not what reads weights without a pass, nor a user's own function, nor any recipe that counts idle weights.
     """
-    passes = measured in SALIENCIES and SALIENCIES[measured].family in ("synflow", "gradient")
+    passes = measured in SALIENCIES and SALIENCIES[measured].family in ("synflow", "gradient", "noise")
     return passes and recipe.idle == "exclude"
 
 
@@ -126,7 +149,7 @@ def register_saliency(
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
-        if name in PLAIN:
+        if name in PLAIN or name in NAMED:
             raise UsageError(f"a proxy named {name!r} is registered already")
         summary = formula or (function.__doc__ or "").strip().split("\n")[0]
         SALIENCIES.add(name, Saliency(name, name, "custom", data, "", summary, reference, higher_is_better, function))
@@ -142,7 +165,7 @@ def register_proxy(
 
     def add(function: Callable[..., float]) -> Callable[..., float]:
         name = function.__name__
-        if name in SALIENCIES:
+        if name in SALIENCIES or name in NAMED:
             raise UsageError(f"a proxy named {name!r} is registered already")
         summary = formula or (function.__doc__ or "").strip().split("\n")[0]
         PLAIN.add(name, PlainProxy(name, function, data, summary, reference, higher_is_better))
@@ -197,12 +220,16 @@ def parse_proxy(text: str | Proxy) -> Proxy:
     if match is None:
         raise UsageError(f"proxy {text!r}: expected NAME, SALIENCY/AGGREGATE or SALIENCY/AGGREGATE(p,q)")
     name, aggregate, listed = match["saliency"], match["aggregate"], match["arguments"]
+    if name in NAMED:
+        if aggregate is not None:
+            raise UsageError(f"proxy {text!r}: {name} is {NAMED[name]} already and takes no aggregate")
+        return replace(parse_proxy(NAMED[name]), text=name)
     if name in PLAIN:
         if aggregate is not None:
             raise UsageError(f"proxy {text!r}: {name} is one number already and takes no aggregate")
         return Proxy(name, plain=PLAIN[name])
     if name not in SALIENCIES:
-        raise unknown("proxy", name, [*SALIENCIES, *PLAIN])
+        raise unknown("proxy", name, [*NAMED, *SALIENCIES, *PLAIN])
     if aggregate is None:
         return Proxy(name, SALIENCIES[name])
     entry = AGGREGATES[aggregate]
@@ -210,7 +237,7 @@ def parse_proxy(text: str | Proxy) -> Proxy:
         arguments = tuple(float(part) for part in listed.split(",")) if listed and listed.strip() else ()
     except ValueError:
         raise UsageError(f"proxy {text!r}: ({listed}) should be numbers") from None
-    if arguments and len(arguments) != len(entry.parameters):
+    if arguments and not entry.required <= len(arguments) <= len(entry.parameters):
         raise UsageError(
             f"proxy {text!r}: {aggregate} takes ({','.join(entry.parameters)}), got {len(arguments)} numbers"
         )
@@ -228,5 +255,5 @@ def parse_proxies(texts: Iterable[str | Proxy]) -> tuple[Proxy, ...]:
         texts = (texts,)
     parsed = {proxy.text: proxy for proxy in map(parse_proxy, texts)}
     if not parsed:
-        raise UsageError("no proxy asked for; for example synflow/layerwise_ssnr (`ssnr list proxies`)")
+        raise UsageError("no proxy asked for; for example noise_ssnr or synflow/layerwise_ssnr (`ssnr list proxies`)")
     return tuple(parsed.values())

@@ -30,6 +30,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+MOST_IMAGES = 64  # that a saliency draws for itself
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Every choice that changes a number; see the field comments."""
@@ -48,6 +51,7 @@ class Recipe:
     idle: str = "exclude"  # dead and unused layers in N and σ of the whole: left out, or counted as zeros
     log: str = "none"  # synflow's sum as it is, or its natural logarithm
     temperature: float = 1.0  # grasp divides the logits by it
+    images: int = 1  # how many images snip_noise, grasp_noise and their like draw
     variant: str = "default"  # how a search space builds the network
     tokens: str = "ones"  # synflow reads tokens as all-ones one-hot vectors, or looks the batch's own up
     init: str = "independent"  # in a sweep: every network draws its own weights, or all share a supernet's
@@ -152,12 +156,14 @@ def with_option(recipe: Recipe, option: str, value: str) -> Recipe:
         return replace(recipe, **{option: value})  # type: ignore[arg-type]
     if option == "variant" and value:
         return replace(recipe, variant=value)  # each space knows its own
-    if option not in ("ddof", "temperature"):
-        raise unknown("recipe option", option, [*_CHOICES, "variant", "ddof", "temperature"])
+    if option not in ("ddof", "temperature", "images"):
+        raise unknown("recipe option", option, [*_CHOICES, "variant", "ddof", "temperature", "images"])
     try:
-        number = int(value) if option == "ddof" else float(value)
+        number = float(value) if option == "temperature" else int(value)
     except ValueError:
         raise UsageError(f"recipe option {option}={value!r}: expected a number") from None
     if number < 0 or (option == "temperature" and not 0 < number < float("inf")) or (option == "ddof" and number > 1):
         raise UsageError(f"recipe option {option}={value}: expected {'0 or 1' if option == 'ddof' else 'more than 0'}")
+    if option == "images" and not 1 <= number <= MOST_IMAGES:
+        raise UsageError(f"recipe option images={value}: expected 1 … {MOST_IMAGES}")
     return replace(recipe, **{option: number})  # type: ignore[arg-type]

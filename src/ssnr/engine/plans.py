@@ -90,7 +90,7 @@ def plan(
     store.add_architectures(where.name, (Architecture(a, networks[a], *where.counts(a)) for a in new))
     # Controls come from the space's counts above: nothing to score.
     measured = dict.fromkeys(p.measured for p in parsed if not (p.plain is not None and p.plain.control))
-    groups = {name: Group(where.name, name, str(chosen), seed, _data(name, given)) for name in measured}
+    groups = {name: Group(where.name, name, str(chosen), seed, _data(name, given, chosen)) for name in measured}
     done = {name: store.done(group) for name, group in groups.items()}
     missing: dict[str, dict[str, None]] = {}
     for arch, network in networks.items():
@@ -104,8 +104,10 @@ def plan(
     return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, todo)
 
 
-def _data(measured: str, batch: Batch | None) -> str:
-    """The part of a result's key that says which batch it read, and what was done to it."""
+def _data(measured: str, batch: Batch | None, recipe: Recipe) -> str:
+    """The part of a result's key that says which batch it read, and what was done to it, or how many images it drew."""
+    if measured in SALIENCIES and SALIENCIES[measured].draws:
+        return f"noise:{recipe.images}"
     needs = (SALIENCIES[measured] if measured in SALIENCIES else PLAIN[measured]).data
     if not needs or batch is None:
         return ""

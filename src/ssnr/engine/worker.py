@@ -47,12 +47,16 @@ def _score_shared(job: Job, chunk: Chunk) -> Scored:
     found: Scored = []
     together = {"synflow": job.recipe.synflow_dtype}
     net = _supernet(job.space, job.seed, job.recipe.synflow_dtype)
-    if job.batch is not None and job.recipe.mode == "train" and net.reads(job.batch) is None:
-        together["plain"] = job.recipe.dtype
+    if job.recipe.mode == "train" and job.recipe.temperature == 1.0:
+        if job.batch is not None and net.reads(job.batch) is None:
+            together["plain"] = job.recipe.dtype
+        if net.draws(job.recipe.images):
+            together["plain_noise"] = job.recipe.dtype
     for name, dtype in together.items():
         networks = [network for network, measured in chunk if name in measured]
         if networks:
-            shared = _supernet(job.space, job.seed, dtype).results(networks, name, job.batch)
+            supernet = _supernet(job.space, job.seed, dtype)
+            shared = supernet.results(networks, name, job.batch, images=job.recipe.images)
             found += [(name, result) for result in shared]
     for network, measured in chunk:
         rest = [name for name in measured if name not in together]

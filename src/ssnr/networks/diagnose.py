@@ -31,7 +31,7 @@ def explain(net: nn.Module, run: Callable[[], Any], error: BaseException) -> str
             handle.remove()
     reason = one_line(error)
     if "Expected more than 1 value per channel" in reason:
-        reason += "; take a batch of two samples or more"
+        reason += "; take a batch of two samples or more, or draw two (recipe option images=2)"
     if not stack:
         return f"the forward pass raised {type(error).__name__}: {reason}"
     name, module, args = stack[-1]

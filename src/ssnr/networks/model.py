@@ -49,6 +49,7 @@ class Model:
         scripted: whether any of it is TorchScript, which runs as it is.
         scored: the weights that count as layers, by the names of `named_parameters()`; a weight that is computed from
             parameters (`weight_norm`, a parametrisation) by its own name and with its present value.
+        embeddings: the modules that look tokens up.
         masks: which weights are there at all (True), for the names where some are not.
         notes: what a reader of the score should know, as an ordered set.
     """
@@ -91,7 +92,7 @@ class Model:
             refuse(modules, self._slots)
         self._aliases = list(_aliases(modules, self._slots)) if own_code else []
         self._flat = [m for _, m in modules if isinstance(m, nn.RNNBase)]
-        self._embeddings = [m for _, m in modules if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+        self.embeddings = [m for _, m in modules if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
         self.scored = _scored(modules, recipe, self._slots)
         if valued and not self.scored:
             raise ScoringError("no scored weights: the network has no parameter with two or more dimensions")
@@ -205,7 +206,7 @@ class Model:
         with ExitStack() as stack:
             stack.enter_context(as_written())
             stack.enter_context(kept_checkpoints())
-            stack.enter_context(dense_gradients(self._embeddings))
+            stack.enter_context(dense_gradients(self.embeddings))
             stack.enter_context(without_gradient_hooks(self._hooked))
             if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))

@@ -90,6 +90,12 @@ def each(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     return function(value) if isinstance(value, Tensor) else mapped(lambda item: each(function, item), value)
 
 
+def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    """A nest with `function` applied to everything in it that is no nest itself."""
+    found = mapped(lambda item: map_leaves(function, item), value)
+    return function(value) if found is value else found
+
+
 def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Tensors of a nest on the device, floating ones in `dtype`; other things that can move, moved."""
     if isinstance(value, Tensor):

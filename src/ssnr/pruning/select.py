@@ -182,10 +182,10 @@ def _scores(
     if kept and rule.family == "custom":
         # A user's function reads the network itself.
         with applied(model.net, kept):
-            signal = signal_of(Model(model.net, model.recipe), rule, batch, input_shape, loss)
+            signal = signal_of(Model(model.net, model.recipe), rule, batch, input_shape, loss, seed)
     else:
         model.masks = kept
-        signal = signal_of(model, rule, batch, input_shape, loss)
+        signal = signal_of(model, rule, batch, input_shape, loss, seed)
     if kept:
         names = list(kept)
     elif signal.dead:
@@ -204,7 +204,7 @@ def _worth(rule: Saliency, values: Tensor) -> Tensor:
     values = values.detach()
     if values.dtype not in (torch.float32, torch.float64):
         values = values.to(torch.float64)
-    return -values if rule.name == "grasp" else values.abs()
+    return -values if rule.name in ("grasp", "grasp_noise") else values.abs()
 
 
 def rule_of(saliency: str) -> Saliency | None:

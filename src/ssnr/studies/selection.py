@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from ssnr._version import SCORING_VERSION
-from ssnr.core.catalogue import CONTROLS, PLAIN, SALIENCIES, Proxy, parse_proxies, parse_proxy
+from ssnr.core.catalogue import CONTROLS, NAMED, PLAIN, SALIENCIES, Proxy, parse_proxies, parse_proxy
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.spaces import get_space
@@ -83,7 +83,7 @@ def choose_groups(
         if (
             (text is None or group.recipe == text)
             and (seed is None or group.seed == seed)
-            and (data is None or group.data in (data, ""))
+            and (data is None or group.data in (data, "") or not reads_data(group.measured))
         ):
             newest[group[:-1]] = group  # sorted by version
     if not newest:
@@ -98,6 +98,13 @@ def choose_groups(
                 f"{group.measured} was scored by scoring version {group.version}, this ssnr has {SCORING_VERSION}"
             )
     return list(newest.values())
+
+
+def reads_data(measured: str) -> bool:
+    """Whether a measured saliency or plain proxy reads a user's batch; an unknown one may."""
+    if measured in SALIENCIES:
+        return SALIENCIES[measured].data
+    return measured not in PLAIN or PLAIN[measured].data
 
 
 def _inventory(groups: Sequence[Group]) -> str:
@@ -125,6 +132,7 @@ def choose_proxies(
         return chosen
     found: list[Proxy] = []
     for name in measured:
+        found += [parse_proxy(own) for own in NAMED if parse_proxy(own).measured == name]
         derived = [saliency for saliency in SALIENCIES if SALIENCIES[saliency].measured == name]
         found += [parse_proxy(f"{saliency}/{aggregate}") for saliency in derived for aggregate in DEFAULT_AGGREGATES]
         if name in PLAIN:

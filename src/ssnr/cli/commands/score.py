@@ -34,6 +34,7 @@ def score(
     seed: options.Seed = 0,
     recipe: options.RecipeName = "seed",
     dtype: options.Dtype = None,
+    images: options.Images = None,
     device: options.Device = "auto",
     sort: Annotated[bool, typer.Option("--sort", help="Rows by the first proxy, best first.")] = False,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
@@ -47,7 +48,7 @@ def score(
     json: options.Json = False,
 ) -> None:
     """Score networks; nothing is trained, nothing is changed."""
-    parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype)
+    parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, images=images)
     shapes = _shapes(input_shape, len(targets))
     where = options.device_of(device)
     documents, rows, failures = [], [], []

@@ -23,6 +23,7 @@ def sweep(
     batch_size: options.BatchSize = 64,
     recipe: options.RecipeName = "seed",
     dtype: options.Dtype = None,
+    images: options.Images = None,
     init: options.Init = None,
     executor: Annotated[
         str, typer.Option(callback=options.one_of("--executor", ("local",)), help="Where workers run: local.")
@@ -33,7 +34,8 @@ def sweep(
     from ssnr.cli.sweeping import architectures, batch_of, is_number, swept
     from ssnr.spaces import get_space
 
-    parsed, chosen, where = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init), get_space(space)
+    parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init, images)
+    where = get_space(space)
     asked = architectures(where, archs, seed)
     batch = batch_of(parsed, data, where.input_shape, where.num_classes, batch_size, seed)
     repeats = len(asked) - len(set(asked))
