@@ -350,7 +350,7 @@ def test_a_forward_that_is_missing_is_named():
             super().__init__()
             self.layer = nn.Linear(2, 2)
 
-    score = ssnr.score(Empty(), input_shape=(2,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(Empty(), None, ["synflow/layerwise_ssnr"], input_shape=(2,))["synflow/layerwise_ssnr"]
     assert score.reason is not None
     assert score.reason.startswith(
         "the network (Empty) raised NotImplementedError on input (1, 2): Module [Empty] is missing"
@@ -402,7 +402,9 @@ def test_shapes_and_seeds_are_whole_numbers(options, said):
 
 
 def test_a_forward_that_exits_is_a_failed_score():
-    score = ssnr.score(Gives(lambda out: sys.exit(3)), input_shape=(2,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(Gives(lambda out: sys.exit(3)), None, ["synflow/layerwise_ssnr"], input_shape=(2,))[
+        "synflow/layerwise_ssnr"
+    ]
     assert (score.status, score.reason) == ("failed", "the network (Gives) raised SystemExit on input (1, 2): 3")
 
 

@@ -19,7 +19,7 @@ LAYERWISE = 12.2927965761
 
 
 def layerwise(net: nn.Module, batch: object = None, **options: object) -> float | None:
-    return ssnr.score(net, batch, **options)["synflow/layerwise_ssnr"].value
+    return ssnr.score(net, batch, ["synflow/layerwise_ssnr"], **options)["synflow/layerwise_ssnr"].value
 
 
 def test_in_place_activations_change_nothing():
@@ -116,7 +116,7 @@ def test_a_fully_masked_attention_row_names_the_module_that_makes_nan():
 def test_packed_and_uncalled_weights_of_attention_are_layers():
     """pytorch#69353 and Torch-Pruning#196: hooks never fire on `out_proj`, and `in_proj_weight` is no Linear."""
     net = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-    score = ssnr.score(net, input_shape=(3, 4))["synflow/layerwise_ssnr"]
+    score = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(3, 4))["synflow/layerwise_ssnr"]
     assert {layer.name: layer.flag for layer in score.layers} == dict.fromkeys(
         ("self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear1.weight", "linear2.weight")
     )

@@ -168,7 +168,7 @@ def test_a_sample_holds_no_architecture_twice(space):
 def test_a_sweep_of_a_sample_says_of_how_many_with_which_seed_and_without_replacement(tmp_path):
     run = command("sweep", "nasbench201", "-p", "params", "--archs", "5", "--seed", "7", "--store", "s.sqlite",
                   "--json", cwd=tmp_path)  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert json.loads(run.stdout)["drawn"] == {"of": 15625, "seed": 7, "replacement": False}
 
 
@@ -176,7 +176,7 @@ def test_a_list_with_repeats_is_scored_once_and_the_repeats_are_counted(tmp_path
     (tmp_path / "archs.txt").write_text("(4, 0, 3, 1, 4, 3)\n2631\n0\n0\n")
     run = command("sweep", "nasbench201", "-p", "params", "--archs", "archs.txt", "--store", "s.sqlite", "--json",
                   cwd=tmp_path)  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     summary = json.loads(run.stdout)
     assert (summary["architectures"], summary["repeats"], summary["drawn"]) == (2, 2, None)
     assert run.stderr == "2 of 4 architectures are repeats: scored once, kept once\n"
@@ -234,7 +234,7 @@ def test_a_score_says_recipe_seed_init_batch_mode_and_versions(tmp_path):
     """VITA-Group/TENAS#21, cvlab-yonsei/AZ-NAS#8: a number whose settings nobody wrote down."""
     run = command("score", "nasbench201:0", "-p", "snip", "--batch-size", "2", "--seed", "3", "--data", "noise",
                   "--recipe", "seed(temperature=2)", "--json", cwd=tmp_path)  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     document = json.loads(run.stdout)
     (target,) = document["targets"]
     assert (document["recipe"], document["seed"]) == ("seed(temperature=2.0)", 3)

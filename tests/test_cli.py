@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from commands import ssnr
+from ssnr.core.catalogue import PAPER
 from ssnr.core.errors import one_line
 
 CELL = "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
@@ -75,7 +76,7 @@ def test_score_json_is_one_document_on_stdout(nets):
 
 
 def test_score_shows_a_table_and_the_layers(nets):
-    run = ssnr("score", "nets.py:golden", "--input-shape", "2", "--per-layer", cwd=nets)
+    run = ssnr("score", "nets.py:golden", "--input-shape", "2", "-p", PAPER, "--per-layer", cwd=nets)
     assert run.exit_code == 0
     assert "12.2928" in run.stdout
     assert "0.weight" in run.stdout
@@ -83,7 +84,7 @@ def test_score_shows_a_table_and_the_layers(nets):
 
 
 def test_score_of_a_space_and_of_an_importable_factory(nets):
-    run = ssnr("score", f"nasbench201:{CELL}", "nets:golden", "--input-shape", "3,32,32", cwd=nets)
+    run = ssnr("score", f"nasbench201:{CELL}", "nets:golden", "--input-shape", "3,32,32", "-p", PAPER, cwd=nets)
     assert run.exit_code == 1  # golden takes two numbers, not an image
     assert f"nasbench201:{CELL}" in run.stdout
     assert run.stderr.startswith("ssnr: nets:golden: synflow/layerwise_ssnr: layer '0' (Linear) raised RuntimeError")
@@ -173,7 +174,7 @@ def test_what_a_users_code_prints_is_no_part_of_the_document(nets):
 
 
 def test_a_forward_that_raises_is_a_failed_score_with_exit_1(nets):
-    run = ssnr("score", "nets.py:Broken", "--input-shape", "2", "--json", cwd=nets)
+    run = ssnr("score", "nets.py:Broken", "--input-shape", "2", "-p", PAPER, "--json", cwd=nets)
     assert run.exit_code == 1
     score = json.loads(run.stdout)["targets"][0]["scores"]["synflow/layerwise_ssnr"]
     assert (score["value"], score["status"]) == (None, "failed")

@@ -265,7 +265,7 @@ def test_a_shared_sweep_of_darts_resumes_and_scores_twins_once(tmp_path):
         rows = {row.architecture: row.scores["synflow/layerwise_ssnr"] for row in engine.read(layout, store)}
     assert list(rows) == [space.parse(twin)]
     net = Supernet(space).network(first)
-    alone = ssnr.score(net, input_shape=space.input_shape)["synflow/layerwise_ssnr"]
+    alone = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=space.input_shape)["synflow/layerwise_ssnr"]
     assert rows[space.parse(twin)].value == pytest.approx(alone.value, rel=1e-5)
 
 

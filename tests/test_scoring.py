@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 import ssnr
 from networks import golden, golden_batch, small, small_batch, state
 from ssnr.core.catalogue import SALIENCIES
+from ssnr.core.recipes import get_recipe
 
 ZEROS = torch.zeros(2, 2)
 EVERYTHING = [*SALIENCIES, "params", "flops", "reachable_params", "layers"]
@@ -41,7 +44,8 @@ def test_the_network_is_bit_identical_after_every_proxy():
 def test_the_network_is_bit_identical_when_its_forward_raises(recipe, proxy):
     net, batch = Raises(), (torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
     before = state(net)
-    (score,) = ssnr.score(net, batch, [proxy], recipe=recipe).values()
+    two = replace(get_recipe(recipe), images=2)  # what is drawn has to pass the norm before the error
+    (score,) = ssnr.score(net, batch, [proxy], recipe=two).values()
     assert state(net) == before
     if proxy not in ("l2_norm", "magnitude", "params"):  # they read weights and run nothing
         assert score.status == "failed"
@@ -51,7 +55,7 @@ def test_the_network_is_bit_identical_when_its_forward_raises(recipe, proxy):
 
 
 def test_a_wrong_input_shape_names_the_layer_and_both_shapes():
-    score = ssnr.score(small(), input_shape=(3, 5, 5))["synflow/layerwise_ssnr"]
+    score = ssnr.score(small(), None, ["synflow/layerwise_ssnr"], input_shape=(3, 5, 5))["synflow/layerwise_ssnr"]
     assert score.status == "failed"
     assert score.reason is not None
     assert score.reason.startswith(
@@ -61,7 +65,7 @@ def test_a_wrong_input_shape_names_the_layer_and_both_shapes():
 
 def test_a_network_without_weights_fails_with_the_reason():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.PReLU())
-    score = ssnr.score(net, input_shape=(3, 4, 4))["synflow/layerwise_ssnr"]
+    score = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(3, 4, 4))["synflow/layerwise_ssnr"]
     reason = "no scored weights: the network has no parameter with two or more dimensions"
     assert score[:4] == (None, None, "failed", reason)
 
@@ -75,7 +79,7 @@ def test_an_integer_output_fails_with_the_reason():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x).argmax(1)
 
-    score = ssnr.score(Argmax(), input_shape=(2,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(Argmax(), None, ["synflow/layerwise_ssnr"], input_shape=(2,))["synflow/layerwise_ssnr"]
     assert score.status == "failed"
     assert score.reason == "the output holds no floating-point tensor (Tensor): nothing to differentiate"
 
@@ -84,7 +88,7 @@ def test_what_is_not_finite_is_a_failure_and_not_a_number():
     net = golden()
     with torch.no_grad():
         net[0].weight[0, 0] = float("nan")
-    score = ssnr.score(net, input_shape=(2,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(2,))["synflow/layerwise_ssnr"]
     assert (score.value, score.status) == (None, "failed")
     assert (
         score.reason
@@ -103,14 +107,14 @@ def test_one_failing_family_leaves_the_others_alone():
         (lambda: ssnr.score("net", input_shape=(2,)), "expected a torch.nn.Module, got str: 'net'"),
         (lambda: ssnr.score(golden(), None, ["synflw"]), "unknown proxy 'synflw': did you mean syn"),
         (lambda: ssnr.score(golden(), input_shape=(2,), proxies=["snip"]), r"plain needs a batch|snip needs a batch"),
-        (lambda: ssnr.score(golden()), "synflow needs the shape of one input: input_shape="),
+        (lambda: ssnr.score(golden(), None, ["synflow"]), "synflow needs the shape of one input: input_shape="),
         (lambda: ssnr.score(golden(), input_shape=(2,), recipe="sed"), "unknown recipe 'sed': did you mean seed?"),
         (lambda: ssnr.score(golden(), ZEROS[:0], ["synflow"]), r"the batch is empty: inputs have shape \(0, 2\)"),
         (lambda: ssnr.score(golden(), (ZEROS, torch.zeros(3)), ["snip"]), "the batch has 2 inputs but 3 targets"),
         (lambda: ssnr.score(golden(), (ZEROS, torch.tensor([0, 5])), ["snip"]), "label 5 for a network with 2 outputs"),
         (lambda: ssnr.score(golden(), ZEROS, ["snip"]), "this proxy needs labels"),
         (lambda: ssnr.score(golden(), input_shape=(2,), proxies=["params/sum"]), "params is one number already"),
-        (lambda: ssnr.score(golden(), None, ["l2_norm/layerwise_ssnr(1)"]), r"takes \(p,q\), got 1 numbers"),
+        (lambda: ssnr.score(golden(), None, ["l2_norm/layerwise_ssnr(1)"]), r"takes \(p,q,r=0\), got 1 numbers"),
         (lambda: ssnr.score(golden(), input_shape=(2,), proxies=[]), "no proxy asked for"),
         (lambda: ssnr.saliency(golden(), "params"), "params is a plain proxy: it has no saliency by weight"),
     ],

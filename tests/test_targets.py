@@ -115,7 +115,7 @@ def libraries(monkeypatch):
 def test_timm_networks_know_their_input_and_their_classes():
     target = resolve("timm:resnet18")
     assert (target.input_shape, target.classes) == ((3, 5, 5), 7)
-    assert ssnr.score(target.net, input_shape=target.input_shape)["synflow/layerwise_ssnr"].status == "ok"
+    assert ssnr.score(target.net, input_shape=target.input_shape)["noise_ssnr"].status == "ok"
 
 
 def test_torchvision_networks_take_images_of_224_and_download_nothing():
