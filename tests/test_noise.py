@@ -11,6 +11,7 @@ from torch import nn
 import ssnr
 from ssnr.core.catalogue import parse_proxy
 from ssnr.data import noise
+from ssnr.supernet import Supernet
 
 
 def convolutional(channels: int = 3, classes: int = 7) -> nn.Module:
@@ -164,3 +165,11 @@ def test_neither_shape_nor_batch():
     with pytest.raises(ssnr.UsageError) as caught:
         ssnr.score(convolutional())
     assert str(caught.value) == "drawn images need the shape of one input: input_shape=(3, 32, 32), or a batch"
+
+
+def test_a_shared_sweep_takes_drawn_images_through_the_supernet(tmp_path):
+    recipe = "seed(init=shared,synflow_dtype=float32)"
+    (row,) = ssnr.sweep("nasbench201", ["9930"], ["noise_ssnr"], store=tmp_path / "s.sqlite", recipe=recipe, workers=1)
+    net = Supernet("nasbench201", dtype=torch.float64).network("9930")
+    alone = ssnr.score(net, input_shape=(3, 32, 32))["noise_ssnr"]
+    assert row.scores["noise_ssnr"].value == pytest.approx(alone.value, rel=1e-10)

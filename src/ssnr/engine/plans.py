@@ -114,6 +114,15 @@ def _data(measured: str, batch: Batch | None, recipe: Recipe) -> str:
     return "; ".join((batch.fingerprint, *batch.notes))
 
 
+def _in_batches(layout: Plan) -> bool:
+    """Whether a supernet gives all that is measured; what is left over is scored network by network, in small chunks."""
+    from ssnr.supernet.layouts.base import draws, layout_of
+
+    names, recipe = set(layout.groups), layout.job.recipe
+    drawn = "plain_noise" not in names or draws(layout_of(layout.job.space), recipe.images)
+    return names <= {"synflow", "plain_noise"} and drawn
+
+
 def _passes(space: Space, recipe: Recipe) -> int:
     """Networks that a supernet scores between two commits."""
     from ssnr.supernet.layouts import base as layouts

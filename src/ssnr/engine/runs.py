@@ -19,7 +19,7 @@ from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe
 from ssnr.core.results import Score, evaluate, failed
 from ssnr.engine import local as _workers
-from ssnr.engine.plans import Chunk, Plan, Scored, _passes, plan
+from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
 from ssnr.engine.worker import score_chunk
 from ssnr.spaces import Space
 from ssnr.store import Store
@@ -96,7 +96,7 @@ def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str
         raise UsageError(f"executor {executor!r}: this version has local only")
     count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
     size = CHUNK_WITH_DATA if any(group.data for group in layout.groups.values()) else CHUNK
-    if layout.job.recipe.init == "shared" and size == CHUNK:
+    if layout.job.recipe.init == "shared" and _in_batches(layout):
         size = _passes(layout.job.space, layout.job.recipe)
     chunks = _cut(layout.missing, max(1, min(size, -(-len(layout.missing) // count))), 1 if count == 1 else 4 * count)
     done = failures = 0

@@ -43,6 +43,7 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
 def _score_shared(job: Job, chunk: Chunk) -> Scored:
     """The networks of a chunk with one supernet's weights: in batches what it can, the rest network by network."""
     from ssnr.scoring import measure
+    from ssnr.supernet.layouts.base import draws, layout_of
 
     found: Scored = []
     together = {"synflow": job.recipe.synflow_dtype}
@@ -50,7 +51,7 @@ def _score_shared(job: Job, chunk: Chunk) -> Scored:
     if job.recipe.mode == "train" and job.recipe.temperature == 1.0:
         if job.batch is not None and net.reads(job.batch) is None:
             together["plain"] = job.recipe.dtype
-        if net.draws(job.recipe.images):
+        if draws(layout_of(job.space), job.recipe.images):
             together["plain_noise"] = job.recipe.dtype
     for name, dtype in together.items():
         networks = [network for network, measured in chunk if name in measured]

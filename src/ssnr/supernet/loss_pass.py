@@ -18,10 +18,9 @@ from ssnr.supernet.batch import Batch, Exponents, Group, Note, Samples, Steps, T
 from ssnr.supernet.kernels.base import Gradients, Step
 from ssnr.supernet.kernels.nonlinear import Norm, Relu
 from ssnr.supernet.layouts import base as layouts
-from ssnr.supernet.layouts.base import Block, Shape
+from ssnr.supernet.layouts.base import MOST_IMAGES, Block, Shape
 
 LOSS_MEASURES = ("plain", "plain_noise")
-MOST_IMAGES = 8
 # Squares of float32 saliencies beyond these leave its range.
 _SMALL, _LARGE = 1e-13, 1e13
 

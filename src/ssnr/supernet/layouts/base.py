@@ -172,6 +172,7 @@ class Head(NamedTuple):
 Use = tuple[int, str]  # an edge and the operation on it
 Choice = tuple[tuple[Use, ...], ...]  # by kind of block, what an architecture uses
 ZERO = ""  # the operation that gives zero, which is no candidate
+MOST_IMAGES = 8  # of an architecture, in the pass of plain and snip
 _BATCH_SIZE = 64
 _LOSS_BYTES = 384 << 20  # that a pass of the loss keeps of its forward half: with the rest below 700 MiB a process
 
@@ -213,6 +214,11 @@ def layout_of(space: Space) -> Layout:
     if space.family not in LAYOUTS:
         raise UsageError(f"no supernet for {space.name}: there is one for {', '.join(LAYOUTS)}")
     return LAYOUTS[space.family](space)
+
+
+def draws(layout: Layout, images: int) -> bool:
+    """Whether a supernet can take so many drawn images of an architecture: not tiles, which have norms of their own."""
+    return layout.head.repeats == 1 and 1 <= images <= MOST_IMAGES
 
 
 def every_edge(block: Block) -> tuple[Use, ...]:
