@@ -295,7 +295,9 @@ def _saliencies_once(job: _Job, family: str, names: list[str], notes: tuple[str,
         notes, dead = (*model.notes, *signal.notes), None
         if signal.approximated:
             notes = (*notes, APPROXIMATED + ", ".join(signal.approximated))
-        if signal.dead:
+        if signal.rounding:
+            dead = signal.rounding
+        elif signal.dead:
             dead = "the output does not depend on the input"
             if _cut_off(model, inputs()):
                 if moments.unused.all():

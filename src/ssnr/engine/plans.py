@@ -115,7 +115,7 @@ def _data(measured: str, batch: Batch | None, recipe: Recipe) -> str:
 
 
 def _in_batches(layout: Plan) -> bool:
-    """Whether a supernet gives all that is measured; what is left over is scored network by network, in small chunks."""
+    """Whether a supernet gives all that is measured; the rest is scored network by network, in small chunks."""
     from ssnr.supernet.layouts.base import draws, layout_of
 
     names, recipe = set(layout.groups), layout.job.recipe

@@ -49,7 +49,11 @@ def _score_shared(job: Job, chunk: Chunk) -> Scored:
     together = {"synflow": job.recipe.synflow_dtype}
     net = _supernet(job.space, job.seed, job.recipe.synflow_dtype)
     if job.recipe.mode == "train" and job.recipe.temperature == 1.0:
-        if job.batch is not None and net.reads(job.batch) is None:
+        if (
+            job.batch is not None
+            and net.reads(job.batch) is None
+            and draws(layout_of(job.space), len(job.batch.inputs))
+        ):
             together["plain"] = job.recipe.dtype
         if draws(layout_of(job.space), job.recipe.images):
             together["plain_noise"] = job.recipe.dtype

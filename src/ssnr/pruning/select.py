@@ -188,6 +188,8 @@ def _scores(
         signal = signal_of(model, rule, batch, input_shape, loss, seed)
     if kept:
         names = list(kept)
+    elif signal.rounding:
+        raise ScoringError(signal.rounding)
     elif signal.dead:
         raise ScoringError("the output does not depend on the input: no weight is worth more than another")
     scores = {n: _worth(rule, t) for n in names if (t := signal.tensors[n]) is not None}

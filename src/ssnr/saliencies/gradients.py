@@ -24,6 +24,13 @@ from ssnr.saliencies.signal import Loss, Signal, followed, products, set_mode, s
 
 Gradients = list[Tensor | None]
 
+# Where autograd multiplies and adds what should cancel, some hundred roundings of the loss are left.
+_DUST = 4096
+ROUNDING = (
+    "the loss depends on no weight beyond rounding: with one image a batch norm before the pooling leaves nothing "
+    "(draw two: recipe option images=2, or take a larger batch), and a softmax before the loss may have saturated"
+)
+
 
 class Refused(dict[str, Tensor | None]):
     """The tensors of a saliency that could not be computed beside others that could: whoever reads them gets why."""
@@ -75,13 +82,15 @@ def gradient_saliencies(
     first, probed = gradients[: len(leaves)], gradients[len(leaves) :]
     detached = [None if g is None else g.detach() for g in first]
     theta = [leaf.detach() for leaf in leaves.values()]
+    plain = products(theta, detached)
+    rounding = ROUNDING if _is_rounding(value.detach(), plain) else None
 
     def signal(tensors: Gradients) -> Signal:
-        return Signal(spread(model, dict(zip(leaves, tensors, strict=True))), dead)
+        return Signal(spread(model, dict(zip(leaves, tensors, strict=True))), dead, rounding=rounding)
 
     found: dict[str, Signal] = {}
     if "plain" in names:
-        found["plain"] = signal(products(theta, detached))
+        found["plain"] = signal(plain)
     if "grad_norm" in names:
         there = [
             None if g is None else surviving(name, g, model.masks) for name, g in zip(leaves, detached, strict=True)
@@ -95,6 +104,16 @@ def gradient_saliencies(
         except ScoringError as error:
             found["grasp"] = Signal(Refused(error))
     return found
+
+
+@torch.no_grad()
+def _is_rounding(loss: Tensor, plain: Gradients) -> bool:
+    """Whether no layer's Σ |θ g| is more than rounding of the loss leaves where nothing flows."""
+    there = [t for t in plain if t is not None and t.numel()]
+    if not there or not bool(loss):
+        return False
+    sums = torch.stack([t.to(torch.float64) for t in torch._foreach_norm(there, 1)])
+    return 0.0 < float(sums.max()) <= _DUST * torch.finfo(loss.dtype).eps * float(loss.abs())
 
 
 def _fisher(capture: Channels, signal: Signal, leaves: Mapping[str, Tensor], gradients: Gradients) -> Signal:

@@ -29,6 +29,7 @@ class Signal(NamedTuple):
         exponent: of all tensors.
         approximated: places where the network is not of degree one, which synflow takes as they are.
         notes: what a reader of this saliency alone should know.
+        rounding: why all of it is nothing but rounding, None where it is more.
     """
 
     tensors: Named
@@ -36,6 +37,7 @@ class Signal(NamedTuple):
     exponent: int = 0
     approximated: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rounding: str | None = None
 
     @property
     def exponents(self) -> dict[str, int] | None:

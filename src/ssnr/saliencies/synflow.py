@@ -29,6 +29,9 @@ _SMALLEST = {torch.float64: 600, torch.float32: 88}
 _NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'s range" for t in _SAFE}
 
 
+SOFTMAX = "the network ends in softmax, whose outputs sum to one whatever the weights: score its logits"
+
+
 def synflow(
     model: Model, input_shape: tuple[int, ...] | None, inputs: Any = None, *, whole: bool = True, example: Any = None
 ) -> Signal:
@@ -94,6 +97,8 @@ def _once(
     approximated, peaks = read.approximated, read.peaks
     if not R.requires_grad:
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
+    if all(isinstance(out, Tensor) and _is_softmax(out) for out in outputs):
+        return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated, rounding=SOFTMAX), True
     if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(read.scores, dtype)):
         return Signal(dict.fromkeys(model.scored), approximated=approximated), False
     if scale and exponent and (name := others_behind(R, called)) is not None:
@@ -121,6 +126,11 @@ def _once(
             raise ScoringError("what flows through every layer is too small beside other numbers for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
+
+
+def _is_softmax(output: Tensor) -> bool:
+    """Whether a softmax gave an output."""
+    return output.grad_fn is not None and output.grad_fn.name().startswith("SoftmaxBackward")
 
 
 def _below_saturation(scores: list[Tensor], dtype: torch.dtype) -> bool:

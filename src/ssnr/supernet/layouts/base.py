@@ -217,8 +217,12 @@ def layout_of(space: Space) -> Layout:
 
 
 def draws(layout: Layout, images: int) -> bool:
-    """Whether a supernet can take so many drawn images of an architecture: not tiles, which have norms of their own."""
-    return layout.head.repeats == 1 and 1 <= images <= MOST_IMAGES
+    """Whether a supernet can take so many drawn images of an architecture.
+
+    Not tiles, which have norms of their own; and not one image where nothing stands between the last norms and the
+    pooling, since only rounding is left of it, which a network alone says.
+    """
+    return layout.head.repeats == 1 and (2 - bool(layout.head.before)) <= images <= MOST_IMAGES
 
 
 def every_edge(block: Block) -> tuple[Use, ...]:
