@@ -53,6 +53,14 @@ class Space(ABC):
         """
         return self.parse(arch)
 
+    def idle_operations(self, arch: Any) -> int:
+        """Number of operations that the string names and no path from input to output uses.
+
+        Raises:
+            UsageError: the space does not tell them apart.
+        """
+        raise UsageError(f"{self.name} does not say which operations of an architecture are idle")
+
     @abstractmethod
     def build(self, arch: Any, *, seed: int | None = 0, variant: str = "default") -> nn.Module:
         """The network.

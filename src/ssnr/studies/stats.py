@@ -1,4 +1,4 @@
-"""Rank correlations with bootstrap intervals, fast enough for a whole search space.
+"""Rank correlations with intervals, fast enough for a whole search space.
 
     Spearman's ρ    Pearson correlation of mid-ranks                                      (Spearman, 1904)
     Kendall's τ_b   (C − D) / sqrt((P − T_x)(P − T_y))                                    (Kendall, 1945)
@@ -6,15 +6,15 @@
 with C concordant and D discordant pairs, P all pairs, T_x and T_y the pairs tied in x and in y. Both run over
 [−1, 1] and keep their sign. A constant column has no rank correlation: the answer is None, never 0, 1 or NaN.
 
-Intervals are 95 % percentile intervals of the bootstrap over architectures (Efron, 1979): n architectures are drawn
-with replacement, `REPLICATES` times, from a seeded generator; the 2.5 % and 97.5 % quantiles are the ends. They say how
-much the number hangs on which architectures were drawn, and take the architectures as independent: where a space holds
-the same network under many strings they are a little too narrow.
+Intervals are of 95 % and say how much a number depends on which architectures were drawn. Up to n = `EXACT` they are
+percentile intervals of the bootstrap (Efron, 1979): n architectures drawn with replacement, `REPLICATES` times, from a
+seeded generator, every replicate ranked anew. Beyond, they are value ± 1.96 · standard error by the delta method
+(Hoeffding, 1948), which is what the bootstrap's width tends to. Neither assumes a distribution. Both take the
+architectures as independent: where a space holds the same network under many strings they are a little too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,13 +26,13 @@ from ssnr.core.errors import UsageError
 
 REPLICATES = 1000
 LEVEL = 0.95
-# Up to here Kendall's bootstrap is exact; beyond, its error is below what REPLICATES leave open in a quantile.
+# Up to here intervals are bootstrapped; beyond, the delta method differs from it by less than REPLICATES leave open.
 EXACT = 1000
-_CHUNK = 2**20  # counts held as float64 at a time: memory does not grow with REPLICATES
-_KEEP = 2**25  # counts kept for the next proxy
 
 Floats = NDArray[np.float64]
 Ranks = NDArray[np.int64]
+Interval = tuple[float, float]
+Derivative = tuple[Floats, float]
 
 
 class Estimate(NamedTuple):
@@ -68,7 +68,7 @@ def correlate(x: ArrayLike, y: ArrayLike, *, ci: bool = True, seed: int = 0) -> 
     >>> correlate([5, 5, 5], [1, 2, 3]).note
     'constant'
     """
-    a, b = _pair(x, y)
+    a, b = paired(x, y)
     note = None
     if len(a) < 2:
         note = "too few"
@@ -91,7 +91,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
     >>> spearman([1, 2, 3], [3, 2, 1])
     -1.0
     """
-    a, b = _pair(x, y)
+    a, b = paired(x, y)
     if len(a) < 2 or _constant(a) or _constant(b):
         return None
     rx, ry = (scipy_stats.rankdata(column) - (len(a) + 1) / 2 for column in (a, b))
@@ -104,7 +104,7 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
     >>> kendall([1, 2, 3], [3, 2, 1])
     -1.0
     """
-    a, b = _pair(x, y)
+    a, b = paired(x, y)
     if len(a) < 2 or _constant(a) or _constant(b):
         return None
     return _settle(float(scipy_stats.kendalltau(a, b).statistic))
@@ -152,67 +152,86 @@ def order_keys(values: ArrayLike, log_values: ArrayLike) -> Ranks:
 
 
 def spearman_interval(
-    x: ArrayLike, y: ArrayLike, *, seed: int = 0, replicates: int = REPLICATES
-) -> tuple[float, float] | None:
-    """95 % bootstrap interval of Spearman's ρ, every replicate ranked anew.
-
-    A replicate is a vector of counts: an entry drawn c times is c tied entries, so its group of equal values ends at
-    rank Σ counts and has the mid-rank of that range. One sort for all replicates, O(n) for each.
-    Replicates that happen to be constant have no ρ and are left out; None where more than half are.
-    """
-    a, b = _pair(x, y)
-    if len(a) < 3:
-        return None
-    groups = _Groups(a), _Groups(b)
-    found = []
-    for counts in _chunks(len(a), replicates, seed):
-        (rx, vx), (ry, vy) = (group.centred_ranks(counts) for group in groups)
-        rx *= ry
-        rx *= counts
-        found.append(_ratio(rx.sum(axis=1), vx, vy))
-    return _percentiles(np.concatenate(found))
-
-
-def kendall_interval(
     x: ArrayLike, y: ArrayLike, *, seed: int = 0, replicates: int = REPLICATES, exact: bool | None = None
-) -> tuple[float, float] | None:
-    """95 % bootstrap interval of Kendall's τ_b.
+) -> Interval | None:
+    """95 % interval of Spearman's ρ; None where a column is constant, or has fewer than three entries.
 
-    Numerator and both halves of the denominator are quadratic in a replicate's counts w: wᵀAw. Up to n = `EXACT` that
-    form is evaluated as it is. Beyond, with w = 1 + d, the Hájek projection keeps 1ᵀA1 + 2 (A1)ᵀd and drops dᵀAd, which
-    is of order 1/n where the kept term is of order 1/√n; its mean shrinks numerator and denominator by the same
-    factor 1 − 1/n and cancels. The row sums A1 (how many entries are concordant, discordant and tied with each one)
-    are counted exactly in O(n log n), so that a replicate costs three dot products instead of a sort.
+    Bootstrap: a replicate is a vector of counts. An entry drawn c times is c tied entries, so its group of equal values
+    ends at rank Σ counts and has the mid-rank of that range: one sort for all replicates. Replicates that happen to be
+    constant have no ρ and are left out; None where more than half are.
+
+    Delta method: with weights w on the entries, centred mid-ranks are r_i = ½ Σ_j w_j sgn(x_i − x_j), likewise q_i of
+    y, and ρ = S/√(V W) of S = Σ w r q, V = Σ w r², W = Σ w q². The derivative of S by w_m is
+    r_m q_m + ½ Σ_i sgn(x_i − x_m) q_i + ½ Σ_i sgn(y_i − y_m) r_i, and the variance of ρ is the sum of the squares of
+    its derivatives.
 
     Args:
         x: scores.
         y: accuracies.
-        seed: of the resampling.
+        seed: of the bootstrap.
         replicates: number of bootstrap samples.
-        exact: force one of the two ways.
-
-    Reference:
-        Hájek (1968); Hoeffding (1948) for τ as a U-statistic.
+        exact: force the bootstrap (True) or the delta method (False).
     """
-    a, b = _pair(x, y)
+    a, b = paired(x, y)
+    if len(a) < 3:
+        return None
+    groups = _Groups(a), _Groups(b)
+    if len(a) <= EXACT if exact is None else exact:
+        counts = _resamples(len(a), replicates, seed).astype(np.float64)
+        (rx, vx), (ry, vy) = (group.centred_ranks(counts) for group in groups)
+        return _percentiles(_ratio((rx * ry * counts).sum(axis=1), vx, vy))
+    left, right = groups
+    (r,), (q,) = (group.centred_ranks(np.ones((1, len(a))))[0] for group in groups)
+    return _delta(
+        (r * q + left.above_minus_below(q) / 2 + right.above_minus_below(r) / 2, r @ q),
+        (r * r + left.above_minus_below(r), r @ r),
+        (q * q + right.above_minus_below(q), q @ q),
+    )
+
+
+def kendall_interval(
+    x: ArrayLike, y: ArrayLike, *, seed: int = 0, replicates: int = REPLICATES, exact: bool | None = None
+) -> Interval | None:
+    """95 % interval of Kendall's τ_b; None where a column is constant, or has fewer than three entries.
+
+    Numerator and both halves of the denominator are quadratic in the weights w of the entries: wᵀAw. The bootstrap
+    evaluates them for each replicate's counts. The delta method needs the derivative 2 Aw at w = 1 alone: row sums, how
+    many entries are concordant, discordant and tied with each one, counted exactly in O(n log n).
+
+    Args:
+        x: scores.
+        y: accuracies.
+        seed: of the bootstrap.
+        replicates: number of bootstrap samples.
+        exact: force the bootstrap (True) or the delta method (False).
+    """
+    a, b = paired(x, y)
     n = len(a)
     if n < 3:
         return None
-    x_groups, y_groups = _Groups(a), _Groups(b)
-    found = []
+    left, right = _Groups(a), _Groups(b)
     if n <= EXACT if exact is None else exact:
-        agreement = np.sign(np.subtract.outer(x_groups.dense, x_groups.dense)).astype(np.float64)
-        agreement *= np.sign(np.subtract.outer(y_groups.dense, y_groups.dense))
-        for counts in _chunks(n, replicates, seed):
-            untied = [n * n - (group.sums(counts) ** 2).sum(axis=1) for group in (x_groups, y_groups)]
-            found.append(_ratio((counts @ agreement * counts).sum(axis=1), *untied))
-    else:
-        agreeing = agreement_counts(x_groups.dense, y_groups.dense)
-        rows = np.stack([agreeing, n - x_groups.sizes, n - y_groups.sizes]).astype(np.float64)
-        whole = rows.sum(axis=1)
-        for counts in _chunks(n, replicates, seed):
-            found.append(_ratio(*(2 * counts @ rows.T - whole).T))
-    return _percentiles(np.concatenate(found))
+        counts = _resamples(n, replicates, seed).astype(np.float64)
+        agreement = np.sign(np.subtract.outer(left.dense, left.dense)).astype(np.float64)
+        agreement *= np.sign(np.subtract.outer(right.dense, right.dense))
+        untied = [n * n - (group.sums(counts) ** 2).sum(axis=1) for group in (left, right)]
+        return _percentiles(_ratio((counts @ agreement * counts).sum(axis=1), *untied))
+    rows = agreement_counts(left.dense, right.dense), n - left.sizes, n - right.sizes
+    agreeing, untied_x, untied_y = ((2.0 * row, float(row.sum())) for row in rows)
+    return _delta(agreeing, untied_x, untied_y)
+
+
+def _delta(above: Derivative, left: Derivative, right: Derivative) -> Interval | None:
+    """Interval of S/√(V W) from the value of each part and its derivatives by the weight of every entry."""
+    (ds, s), (dv, v), (dw, w) = above, left, right
+    if not v * w > 0:
+        return None
+    value = s / np.sqrt(v * w)
+    influence = ds / np.sqrt(v * w) - value * (dv / v + dw / w) / 2
+    error = float(np.sqrt(influence @ influence))
+    half = float(scipy_stats.norm.ppf((1 + LEVEL) / 2)) * error
+    centre = _settle(float(value))
+    return max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def agreement_counts(x: Ranks, y: Ranks) -> Ranks:
@@ -268,6 +287,13 @@ class _Groups:
         result: Floats = np.add.reduceat(counts[:, self._order], self._starts, axis=1)
         return result
 
+    def above_minus_below(self, column: Floats) -> Floats:
+        """For each entry m, Σ_i sgn(x_i − x_m) column_i."""
+        sums = np.bincount(self.dense, weights=column)
+        up_to = np.cumsum(sums)
+        result: Floats = (up_to[-1] - up_to - (up_to - sums))[self.dense]
+        return result
+
     def centred_ranks(self, counts: Floats) -> tuple[Floats, Floats]:
         """Mid-rank minus mean rank of every entry in every replicate, and the replicate's sum of its squares."""
         sums = self.sums(counts)
@@ -276,27 +302,11 @@ class _Groups:
         return ranks[:, self.dense], (sums * ranks**2).sum(axis=1)
 
 
-def _chunks(n: int, replicates: int, seed: int) -> Iterator[Floats]:
-    """How often each of n entries is drawn in each replicate, some replicates at a time."""
-    step = max(1, _CHUNK // n)
-    if n * replicates > _KEEP:
-        yield from (counts.astype(np.float64) for counts in _draw(n, replicates, seed, step))
-        return
-    kept = _resamples(n, replicates, seed)
-    yield from (kept[start : start + step].astype(np.float64) for start in range(0, replicates, step))
-
-
-def _draw(n: int, replicates: int, seed: int, step: int) -> Iterator[NDArray[np.uint16]]:
-    rng = np.random.default_rng([seed, n])
-    for start in range(0, replicates, step):
-        rows = range(start, min(start + step, replicates))
-        yield np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in rows]).astype(np.uint16)
-
-
 @lru_cache(maxsize=2)
 def _resamples(n: int, replicates: int, seed: int) -> NDArray[np.uint16]:
-    """All at once, kept: the same draws serve every proxy of a study."""
-    counts = np.concatenate(list(_draw(n, replicates, seed, max(1, _CHUNK // n))))
+    """(replicates, n): how often each entry is drawn. Kept, since the same draws serve every proxy of a study."""
+    rng = np.random.default_rng([seed, n])
+    counts = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(replicates)]).astype(np.uint16)
     counts.flags.writeable = False
     return counts
 
@@ -311,7 +321,7 @@ def _ratio(above: Floats, left: Floats, right: Floats) -> Floats:
     return clipped
 
 
-def _percentiles(replicates: Floats) -> tuple[float, float] | None:
+def _percentiles(replicates: Floats) -> Interval | None:
     defined = replicates[~np.isnan(replicates)]
     if 2 * len(defined) < len(replicates):
         return None
@@ -336,7 +346,12 @@ def _column(values: ArrayLike) -> Floats:
     return column
 
 
-def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+def paired(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Both as columns of float64.
+
+    Raises:
+        UsageError: two lengths, or NaN among them.
+    """
     a, b = _column(x), _column(y)
     if a.ndim != 1 or a.shape != b.shape:
         raise UsageError(f"scores and accuracies must be two columns of one length, got {a.shape} and {b.shape}")

@@ -146,6 +146,11 @@ class TransNasBench101Micro(_TransNasBench):
         """
         return _classes()[_function(parse_micro(arch))]
 
+    def idle_operations(self, arch: Any) -> int:
+        """Operations other than `none` on no path from the cell's input to its output."""
+        digits = parse_micro(arch)
+        return sum(digit != 0 for digit in digits) - len(graph.live_edges(EDGES, _terms(digits)))
+
     def twin(self, arch: Any) -> str:
         """The cell without the operations that no path from input to output uses, in canonical order.
 
