@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from ssnr.studies import top
 def orders(scores: list[float]) -> list[tuple[int, ...]]:
     """Every order of the entries in which scores never rise."""
     everything = permutations(range(len(scores)))
-    return [o for o in everything if all(scores[i] >= scores[j] for i, j in zip(o, o[1:], strict=False))]
+    return [o for o in everything if all(scores[i] >= scores[j] for i, j in pairwise(o))]
 
 
 def dcg(accuracies: list[float], k: int) -> float:

@@ -3,9 +3,9 @@
 With n architectures and a share s, the top is k = ⌈s n⌉ of them.
 
     precision      of the k with the highest scores, the share that is among the k most accurate
-    nDCG           Σ_j (2^a_j − 1)/log₂(1 + j) over the k with the highest scores, j = 1 the highest, divided by the same
-                   sum over the k most accurate; a in percent             (Järvelin & Kekäläinen, 2002; Týbl & Neumann,
-                   "Training-free NAS through Variance of Knowledge", CVPR 2025, who brought it to NAS)
+    nDCG           Σ_j (2^a_j − 1)/log₂(1 + j) over the k with the highest scores, j = 1 the highest, divided by the
+                   same sum over the k most accurate; a in percent   (Järvelin & Kekäläinen, 2002; brought to NAS by
+                   Týbl & Neumann, "Training-free NAS through Variance of Knowledge", CVPR 2025)
     ρ, τ           within the k most accurate, and within the k with the highest scores
     first choice   the accuracy of the highest score, and its regret: how far it is below the most accurate
 
@@ -13,9 +13,10 @@ Ties in the score: no order among them is right, so precision, nDCG and first ch
 & Najork, 2008). Ties in the accuracy: whoever is as accurate as the k-th is among the best. A random order has a
 precision of s.
 
-nDCG at a tenth of the 9,445 cells of NAS-Bench-201 without idle operations is .745, .576 and .403 for FLOPs on CIFAR-10,
-CIFAR-100 and ImageNet16-120: the published values of Týbl & Neumann. A gain that doubles with each percent point makes it
-a measure of the very best; accuracies as fractions of one would make it 1 for any order.
+Among the 9,445 cells of NAS-Bench-201 without idle operations, nDCG of FLOPs at a tenth is .745, .576 and .403 on
+CIFAR-10, CIFAR-100 and ImageNet16-120: the values that Týbl & Neumann print, from which their cut-off was inferred. A
+gain that doubles with each percent point makes it a measure of the very best; accuracies as fractions of one would make
+it almost 1 for any order.
 """
 
 from __future__ import annotations
