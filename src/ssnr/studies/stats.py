@@ -181,11 +181,11 @@ def spearman_interval(
         (rx, vx), (ry, vy) = (group.centred_ranks(counts) for group in groups)
         return _percentiles(_ratio((rx * ry * counts).sum(axis=1), vx, vy))
     left, right = groups
-    (r,), (q,) = (group.centred_ranks(np.ones((1, len(a))))[0] for group in groups)
+    r, q = left.ranks, right.ranks
     return _delta(
-        (r * q + left.above_minus_below(q) / 2 + right.above_minus_below(r) / 2, r @ q),
-        (r * r + left.above_minus_below(r), r @ r),
-        (q * q + right.above_minus_below(q), q @ q),
+        (r * q + left.above_minus_below(q) / 2 + right.above_minus_below(r) / 2, float(r @ q)),
+        (r * r + left.above_minus_below(r), float(r @ r)),
+        (q * q + right.above_minus_below(q), float(q @ q)),
     )
 
 
@@ -217,7 +217,7 @@ def kendall_interval(
         untied = [n * n - (group.sums(counts) ** 2).sum(axis=1) for group in (left, right)]
         return _percentiles(_ratio((counts @ agreement * counts).sum(axis=1), *untied))
     rows = agreement_counts(left.dense, right.dense), n - left.sizes, n - right.sizes
-    agreeing, untied_x, untied_y = ((2.0 * row, float(row.sum())) for row in rows)
+    agreeing, untied_x, untied_y = ((2 * row.astype(np.float64), float(row.sum())) for row in rows)
     return _delta(agreeing, untied_x, untied_y)
 
 
@@ -281,6 +281,12 @@ class _Groups:
         self.sizes: Ranks = counts[self.dense]  # of each entry's group, itself included
         self._order = np.argsort(self.dense, kind="stable")
         self._starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+
+    @property
+    def ranks(self) -> Floats:
+        """Mid-rank minus mean rank of every entry."""
+        centred: Floats = self.centred_ranks(np.ones((1, len(self.dense))))[0][0]
+        return centred
 
     def sums(self, counts: Floats) -> Floats:
         """(replicates, n) counts → (replicates, groups)."""
