@@ -146,6 +146,12 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["sweep", "nasbench201", "--workers", "0"], 2, "--workers 0: expected at least 1"),
         (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar10"], 1, "no store at no.sqlite"),
         (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar11"], 2, "unknown benchmark 'nasbench201/cifar1"),
+        (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar10", "--top", "1,ten"], 2,
+         "--top 1,ten: expected percentages such as 1,5,10"),
+        (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar10", "--top", "0"], 2,
+         "--top 0: 0 is no percentage above 0 and up to 100"),
+        (["correlate", "no.sqlite", "--benchmark", "nasbench201/cifar10", "--population", "use"], 2,
+         "unknown population 'use': did you mean used"),
         (["reproduce", "fig3"], 2, "unknown command 'fig3': expected fig1, fig2 or table1"),
         (["list", "proxy"], 2, "unknown list 'proxy': did you mean proxies"),
         (["fetch", "nasbench"], 2, "unknown benchmark 'nasbench'"),
@@ -212,6 +218,13 @@ def test_sweep_correlate_and_a_new_aggregate_that_scores_nothing_again(nets):
     assert {"spearman", "spearman_ci", "kendall", "kendall_ci", "n", "failed", "dead", "ties"} <= set(rows[proxy])
     taus = [row["kendall"] for row in document["rows"] if row["kendall"] is not None]
     assert taus == sorted(taus, reverse=True)
+    run = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", "-p", proxy, "--json", "--population", "used",
+               "--top", "50,100%", cwd=nets)  # fmt: skip
+    document = json.loads(run.stdout)
+    assert (document["population"], document["n"]) == ("used", 4)
+    assert [[top["share"] for top in row["top"]] for row in document["rows"]] == [[0.5, 1.0]] * 5
+    shown = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", "--top", "50", cwd=nets)
+    assert "the top 50 %" in shown.stdout
     for form, start in (("--csv", "benchmark,"), ("--latex", "% table.csv")):
         shown = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", form, cwd=nets)
         assert shown.exit_code == 0, shown.stderr

@@ -12,9 +12,12 @@ import pytest
 from ssnr.core.catalogue import PLAIN, register_proxy
 from ssnr.core.errors import StoreError, UsageError
 from ssnr.core.results import Result
+from ssnr.spaces import get_space
 from ssnr.store import Architecture, Group, Store
+from ssnr.studies import top
+from ssnr.studies.populations import members
 from ssnr.studies.study import study
-from sweeps import SPACE, benchmark, fill, group, moments, total
+from sweeps import SPACE, benchmark, fill, group, moments, result, total
 
 ABCD = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
 
@@ -99,7 +102,7 @@ def test_constant_scores_are_shown_as_constant_in_every_form(store):
     )  # fmt: skip
     assert "constant" in str(found)
     assert r"synflow & constant & constant & 4 & 0 & 0 \\" in found.to_latex()
-    assert found.to_csv().splitlines()[1].endswith(",,,,,,,4,1.0,0,0,4,constant")
+    assert found.to_csv().splitlines()[1].endswith(",,,,,,,4,1.0,0,0,4,2.5,1.5,constant")
 
 
 def test_isomorphic_architectures_share_one_result(store):
@@ -231,8 +234,9 @@ def test_of_two_scoring_versions_the_newest_is_used_and_an_old_one_named(store):
 def test_json_is_the_documented_contract(store):
     fill(store, {"a": 1.0, "b": 3.0, "c": 2.0, "d": 4.0}, controls={a: (k, k, k, k) for k, a in enumerate("abcd")})
     document = json.loads(json.dumps(study(store, benchmark(ABCD), ["synflow"]).to_json(), allow_nan=False))
-    assert {k: document[k] for k in ("benchmark", "source", "metric", "n", "coverage")} == {
-        "benchmark": "toy/cifar10", "source": "hand", "metric": "test accuracy (%)", "n": 4, "coverage": 1.0,
+    assert {k: document[k] for k in ("benchmark", "source", "metric", "population", "n", "coverage")} == {
+        "benchmark": "toy/cifar10", "source": "hand", "metric": "test accuracy (%)", "population": "all", "n": 4,
+        "coverage": 1.0,
     }  # fmt: skip
     proxy = next(r for r in document["rows"] if r["kind"] == "proxy")
     low, high = proxy.pop("spearman_ci")
@@ -241,7 +245,7 @@ def test_json_is_the_documented_contract(store):
     assert -1 <= low <= proxy.pop("kendall") <= high <= 1
     assert proxy == {
         "proxy": "synflow", "kind": "proxy", "recipe": "seed", "seed": 0, "data": "", "n": 4, "coverage": 1.0,
-        "failed": 0, "dead": 0, "ties": 0, "note": None,
+        "failed": 0, "dead": 0, "ties": 0, "choice": 4.0, "regret": 0.0, "top": [], "note": None,
     }  # fmt: skip
     assert {r["proxy"]: r["seed"] for r in document["rows"] if r["kind"] == "control"} == dict.fromkeys(
         ("params", "flops", "reachable_params", "layers")
@@ -283,6 +287,84 @@ def test_the_tidy_scores_are_what_the_table_counts(store):
     assert scores["reason"].tolist() == ["no path", "", "out of memory", ""]
 
 
+# --- the top and the populations ------------------------------------------------------------------------------
+
+EIGHT = {a: float(k) for k, a in enumerate("abcdefgh", start=60)}
+
+
+def test_the_top_of_every_row_is_what_its_measures_say(store):
+    scores = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 7.0, "e": 4.0, "f": 6.0, "g": 5.0, "h": 5.5}
+    fill(store, scores, controls={a: (k, k, k, k) for k, a in enumerate(EIGHT)})
+    found = study(store, benchmark(EIGHT), ["synflow"], top=[0.5, 0.25], ci=False)
+    at = found.table.index[found.table["proxy"] == "synflow"][0]
+    rows = found.top[found.top["row"] == at]
+    assert rows["share"].tolist() == [0.25, 0.5]
+    accuracy = [EIGHT[a] for a in scores]
+    for share, (_, given) in zip((0.25, 0.5), rows.iterrows(), strict=True):
+        expected = top.top(list(scores.values()), accuracy, share)
+        assert (given["k"], given["precision"], given["ndcg"]) == (expected.k, expected.precision, expected.ndcg)
+        assert (given["best_kendall"], given["best_n"]) == (expected.best.kendall.value, expected.best.n)
+        assert (given["chosen_spearman"], given["chosen_n"]) == (expected.chosen.spearman.value, expected.chosen.n)
+    sums = row(found, "synflow")
+    assert (sums["choice"], sums["regret"]) == (63.0, 4.0)  # d, where h is the best
+    assert len(found.top) == 2 * len(found.table)
+
+
+def test_the_top_is_in_every_form(store):
+    fill(store, EIGHT)
+    found = study(store, benchmark(EIGHT), ["synflow"], top=[0.25], ci=False)
+    (entry,) = json.loads(json.dumps(found.to_json(), allow_nan=False))["rows"][0]["top"]
+    within = {"n": 2, "spearman": 1.0, "spearman_ci": [None, None], "kendall": 1.0, "kendall_ci": [None, None]}
+    assert entry == {"share": 0.25, "k": 2, "precision": 1.0, "ndcg": 1.0, "best": within, "chosen": within}
+    frame = found.to_frame()
+    assert frame[["population", "precision@25%", "best_kendall@25%", "k@25%"]].values.tolist() == [["all", 1.0, 1.0, 2]]
+    assert frame.to_csv(index=False, lineterminator="\n") == found.to_csv()
+    last = found.top_sheet().to_markdown().splitlines()[-1]
+    assert [cell.strip() for cell in last.split("|")[1:-1]] == ["synflow", "1.00", "1.00", "1.00", "67.00", "0.00"]
+    assert "the top 25 %" in str(found)
+    assert "the top" not in str(study(store, benchmark(EIGHT), ["synflow"], ci=False))
+
+
+def test_a_study_of_all_of_nasbench201_knows_the_published_counts(store):
+    space = get_space("nasbench201")
+    cells = list(space.all())
+    store.add_architectures("nasbench201", (Architecture(a, a, None, space.counts(a).flops, None, None) for a in cells))
+    store.add([(group(space="nasbench201"), result(cells[0], 1.0))])
+    everything = benchmark(dict.fromkeys(cells, 1.0) | {cells[0]: 2.0}, name="nasbench201/cifar10")
+    for population, count in (("all", 15_625), ("used", 9_445), ("classes", 6_466)):
+        found = study(store, everything, ["synflow"], population=population, ci=False)
+        assert (found.n, found.population) == (count, population)
+    assert (
+        "population classes: the 6,466 of 15,625 architectures that stand for a class of isomorphic ones" in found.notes
+    )
+    assert repr(found) == "<study of nasbench201/cifar10 (classes): 2 rows, 6,466 architectures>"
+    assert found.sheet().title.splitlines()[0].endswith("source hand, population classes")
+    assert found.to_json()["population"] == "classes"
+
+
+def test_of_a_class_the_canonical_architecture_stands_for_it_or_the_first_there_is():
+    space = get_space("nasbench201")
+    canonical = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|"
+    others = [arch for arch in space.all() if space.canonical(arch) == canonical != arch]
+    assert len(others) > 2
+    chosen = members("classes", "nasbench201", [others[1], canonical, others[0]])
+    assert chosen.tolist() == [False, True, False]
+    chosen = members("classes", "nasbench201", [others[1], others[2], others[0]])
+    assert chosen.tolist() == [True, False, False]
+
+
+def test_an_idle_operation_is_one_that_no_path_uses():
+    space = get_space("nasbench201")
+    for cell, idle in (
+        ("|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|", 1),
+        ("|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_3x3~0|none~1|none~2|", 2),
+        ("|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_3x3~0|skip_connect~1|none~2|", 0),
+        ("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", 0),
+    ):
+        assert space.idle_operations(cell) == idle
+    assert get_space("transnasbench101-micro").idle_operations("64-41414-3_00_300") == 1
+
+
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +386,34 @@ def test_a_filter_that_leaves_nothing_says_what_is_there(store):
         f"store {store.path} holds no scores of toy with recipe naslib, seed 3; "
         f"it has plain (recipe seed, seed 0, data noise)"
     )
+
+
+def test_a_population_that_a_space_does_not_define_is_refused_in_one_line(store):
+    arch = get_space("darts").sample(np.random.default_rng(0))
+    fill(store, {arch: 1.0}, group(space="darts"))
+    known = benchmark({arch: 90.0}, name="darts/cifar10")
+    with pytest.raises(UsageError) as caught:
+        study(store, known, population="used")
+    assert str(caught.value) == (
+        "population used: darts does not say which operations of an architecture are idle; take population all"
+    )
+    fill(store, ABCD)
+    with pytest.raises(UsageError, match=r"^population classes: unknown space 'toy': .*; take population all$"):
+        study(store, benchmark(ABCD), population="classes")
+    with pytest.raises(UsageError, match=r"^unknown population 'unused': did you mean used\?"):
+        study(store, benchmark(ABCD), population="unused")
+
+
+def test_a_population_of_which_the_store_has_nothing_is_refused(store):
+    idle = "|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    fill(store, {idle: 1.0}, group(space="nasbench201"))
+    with pytest.raises(UsageError, match=r"^population used: none of its architectures is in store .*sweep.sqlite$"):
+        study(store, benchmark({idle: 90.0}, name="nasbench201/cifar10"), population="used")
+
+
+def test_a_share_of_the_top_is_checked_before_anything_is_read(tmp_path):
+    with pytest.raises(UsageError, match=r"^top 10: expected a share in \(0, 1\], such as 0.1 for the best tenth$"):
+        study(tmp_path / "nothing.sqlite", benchmark(ABCD), top=[10])
 
 
 def test_a_store_of_another_family_is_refused(store):

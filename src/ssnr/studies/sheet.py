@@ -255,6 +255,30 @@ def correlations(
     return Sheet(table, tuple(columns), title, tuple(notes), is_control)
 
 
+def tops(table: pd.DataFrame, top: pd.DataFrame, title: str) -> Sheet:
+    """A study's measures of the top, one number a share in each cell, and the first choice."""
+    shares = " / ".join(f"{share * 100:g}" for share in sorted(top["share"].unique()))
+    frame = table.copy()
+    for name in ("precision", "ndcg", "best_spearman"):
+        cells = top.groupby("row")[name].agg(lambda numbers: " / ".join(map(_short, numbers)))
+        frame[name] = cells
+    columns = (
+        Column("proxy", named, right=False),
+        Column("precision", partial(_plain, "precision")),
+        Column("nDCG", partial(_plain, "ndcg")),
+        Column("ρ of the best", partial(_plain, "best_spearman")),
+        Column("first choice", partial(_plain, "choice")),
+        Column("below the best", partial(_plain, "regret")),
+    )
+    for name in ("choice", "regret"):
+        frame[name] = [_short(value) for value in frame[name]]
+    return Sheet(frame, columns, f"{title}\nthe top {shares} %", quiet=is_control)
+
+
+def _short(number: float) -> str:
+    return "–" if pd.isna(number) else f"{number:.2f}"
+
+
 def _estimate(name: str, row: Record) -> str:
     return estimate(row, name)
 

@@ -7,31 +7,27 @@ milliseconds away, and counting weights stands beside it: a proxy that does not 
 from __future__ import annotations
 
 import io
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ssnr import benchmarks
-from ssnr.core.catalogue import CONTROLS, Proxy, twins_share
-from ssnr.core.errors import UsageError
-from ssnr.core.recipes import Recipe, get_recipe
-from ssnr.core.results import Result, Score, evaluate, failed, takes_logarithm
-from ssnr.store import Architecture, Group, Store
+from ssnr.core.catalogue import Proxy
+from ssnr.core.recipes import Recipe
+from ssnr.store import Store
+from ssnr.studies import columns, populations
 from ssnr.studies import sheet as sheets
-from ssnr.studies import stats
+from ssnr.studies import top as tops
 from ssnr.studies.selection import BenchmarkTable, choose_groups, choose_proxies, choose_space, describe_metric
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-STATUSES = ("missing", "ok", "dead", "failed")
-_MISSING, _OK, _DEAD, _FAILED = range(4)
+_NAMES = ("proxy", "kind", "recipe", "seed", "data")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,14 +38,20 @@ class Study:
         table: one row a proxy or control, best Kendall τ first: proxy, kind ("proxy" or "control"), recipe, seed, data,
             spearman, spearman_lo, spearman_hi, kendall, kendall_lo, kendall_hi, n (architectures that entered),
             coverage (n as a share of the benchmark), failed, dead (entered with value 0), ties (architectures whose
-            score is shared with another), note (why there is no correlation: "constant", "constant accuracy",
-            "too few"). Correlations keep their sign.
+            score is shared with another), choice (accuracy of the highest score), regret (how far below the best that
+            is), note (why there is no correlation: "constant", "constant accuracy", "too few"). Correlations keep their
+            sign.
+        top: one row a row of `table` and share of `study(top=…)`: row (in `table`), proxy, kind, recipe, seed, data,
+            share, k, precision, ndcg, then within the k most accurate best_n, best_spearman, best_kendall, and within
+            the k highest scores chosen_n, chosen_spearman, chosen_kendall; correlations with _lo and _hi. See
+            `ssnr.studies.top`.
         scores: one row a proxy and architecture: architecture, proxy, kind, recipe, seed, data, score, log_score,
             status, reason, accuracy. A failed row has no score.
         benchmark: what the scores were joined with.
+        population: which architectures: "all", "used" or "classes"; see `ssnr.studies.populations`.
         notes: what a reader has to know: which space, what is missing, what failed.
         n: architectures that are both in the store and in the benchmark.
-        coverage: share of the benchmark for which at least one proxy has a number.
+        coverage: share of the benchmark's population for which at least one proxy has a number.
     """
 
     table: pd.DataFrame
@@ -58,31 +60,44 @@ class Study:
     notes: tuple[str, ...] = ()
     n: int = 0
     coverage: float = 0.0
+    population: str = "all"
+    top: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def to_json(self) -> dict[str, Any]:
         """The document of `ssnr correlate --json`; what is not defined is None."""
-        rows: list[dict[str, Any]] = []
-        for row in self.table.astype(object).where(self.table.notna(), None).to_dict("records"):
-            rows.append({name: row[name] for name in ("proxy", "kind", "recipe", "seed", "data")})
-            for name in ("spearman", "kendall"):
-                rows[-1] |= {name: row[name], f"{name}_ci": [row[f"{name}_lo"], row[f"{name}_hi"]]}
-            rows[-1] |= {name: row[name] for name in ("n", "coverage", "failed", "dead", "ties")}
-            rows[-1]["note"] = row["note"] or None
+        rows = []
+        shares = _records(self.top)
+        for at, row in enumerate(_records(self.table)):
+            names = {name: row[name] for name in _NAMES}
+            counts = {name: row[name] for name in ("n", "coverage", "failed", "dead", "ties", "choice", "regret")}
+            top = [_top_json(other) for other in shares if other["row"] == at]
+            rows.append({**names, **_estimates(row), **counts, "top": top, "note": row["note"] or None})
         b = self.benchmark
         head = {"benchmark": b.name, "source": b.source, "metric": b.metric, "split": b.split, "epochs": b.epochs,
-                "runs": b.runs}  # fmt: skip
+                "runs": b.runs, "population": self.population}  # fmt: skip
         return {**head, "n": self.n, "coverage": self.coverage, "notes": list(self.notes), "rows": rows}
 
+    def to_frame(self) -> pd.DataFrame:
+        """The table with the benchmark and the population named in every row, and the top measures of each share.
+
+        A measure of the best tenth is in a column such as `precision@10%`.
+        """
+        frame = self.table.copy()
+        for share in self.top["share"].unique().tolist() if len(self.top) else ():
+            measures = self.top[self.top["share"] == share].set_index("row").drop(columns=[*_NAMES, "share"])
+            frame = frame.join(measures.add_suffix(f"@{share * 100:g}%"))
+        for position, name in enumerate(("name", "source", "metric", "split", "epochs", "runs")):
+            frame.insert(position, "benchmark" if name == "name" else name, getattr(self.benchmark, name))
+        frame.insert(6, "population", self.population)
+        return frame
+
     def to_csv(self, path: str | Path | None = None) -> str | None:
-        """The table with the benchmark named in every row: into a file, or as text where none is named.
+        """`to_frame` as CSV: into a file, or as text where none is named.
 
         Raises:
             SsnrError: the file cannot be written.
         """
-        table = self.table.copy()
-        for position, name in enumerate(("name", "source", "metric", "split", "epochs", "runs")):
-            table.insert(position, "benchmark" if name == "name" else name, getattr(self.benchmark, name))
-        return sheets.to_csv(table, path)
+        return sheets.to_csv(self.to_frame(), path)
 
     def to_latex(self) -> str:
         """A booktabs table, the best of each column in bold."""
@@ -100,18 +115,25 @@ class Study:
         """The table as it is shown, in any form."""
         return sheets.correlations(self.table, self._title(), self.notes)
 
+    def top_sheet(self) -> sheets.Sheet:
+        """The measures of the top as they are shown: of each share, and the first choice."""
+        return sheets.tops(self.table, self.top, self._title())
+
     def _title(self) -> str:
-        return f"{self.benchmark.name}, {describe_metric(self.benchmark)}"
+        population = "" if self.population == "all" else f", population {self.population}"
+        return f"{self.benchmark.name}, {describe_metric(self.benchmark)}{population}"
 
     def __str__(self) -> str:
         from rich.console import Console
 
         page = io.StringIO()
-        Console(file=page, width=140, color_system=None).print(self.to_rich())
+        shown = [self.to_rich(), *([self.top_sheet().to_rich()] if len(self.top) else ())]
+        Console(file=page, width=140, color_system=None).print(*shown)
         return page.getvalue()
 
     def __repr__(self) -> str:
-        return f"<study of {self.benchmark.name}: {len(self.table)} rows, {self.n:,} architectures>"
+        population = "" if self.population == "all" else f" ({self.population})"
+        return f"<study of {self.benchmark.name}{population}: {len(self.table)} rows, {self.n:,} architectures>"
 
 
 def study(
@@ -122,6 +144,8 @@ def study(
     recipe: str | Recipe | None = None,
     seed: int | None = None,
     data: str | None = None,
+    population: str = "all",
+    top: Iterable[float] = (),
     ci: bool = True,
 ) -> Study:
     """Correlate what a store holds with a benchmark's accuracies.
@@ -134,224 +158,78 @@ def study(
         recipe: only results of this recipe.
         seed: only results of this seed.
         data: only results on the batch of this fingerprint; what needs no batch stays.
-        ci: whether to add 95 % bootstrap intervals.
+        population: "all" architectures, those "used" in full, or one of each of the "classes" of isomorphic ones.
+        top: shares of the population, such as 0.1 for the best tenth, whose measures are wanted.
+        ci: whether to add 95 % intervals.
 
     Raises:
-        UsageError: nothing of the benchmark's family, or nothing of what was asked for, is in the store.
+        UsageError: nothing of the benchmark's family, or nothing of what was asked for, is in the store; an unknown
+            population or one that the space does not define; a share outside (0, 1].
         StoreError: the store cannot be read.
     """
+    populations.checked(population)
+    shares = tops.checked_shares(top)
     if isinstance(benchmark, str):
         benchmark = benchmarks.load(benchmark)
     if not isinstance(store, Store):
         with Store(store, create=False) as opened:
-            return study(opened, benchmark, proxies, recipe=recipe, seed=seed, data=data, ci=ci)
+            return study(opened, benchmark, proxies, recipe=recipe, seed=seed, data=data, population=population,
+                         top=shares, ci=ci)  # fmt: skip
     note = getattr(benchmark, "note", "")
     notes: list[str] = [f"{benchmark.name}: {note}"] if note else []
     space = choose_space(store, benchmark, notes)
     groups = choose_groups(store, space, recipe, seed, data, notes)
     asked = choose_proxies(store, space, groups, proxies, notes)
-    joined = _join(store, space, benchmark, notes)
-    columns: list[_Column] = []
+    joined = columns.join(store, space, benchmark, notes, population)
+    found: list[columns.Column] = []
     for group in groups:
         wanted = [proxy for proxy in asked if proxy.measured == group.measured]
-        columns += _evaluate(store, group, wanted, joined, notes)
-    columns += _controls(columns, joined)
-    table = pd.DataFrame([_row(column, joined, ci) for column in columns])
+        of_group = columns.evaluate_group(store, group, wanted, joined)
+        columns.report(of_group, notes)
+        found += of_group
+    found += columns.controls(found, joined)
+    table = pd.DataFrame([columns.row(column, joined, ci) for column in found])
     table["seed"] = table["seed"].astype("Int64")
     table = table.sort_values(["kendall", "proxy"], ascending=[False, True], na_position="last", kind="stable")
-    scored = np.any([column.scored for column in columns if column.kind == "proxy" or not asked], axis=0)
+    at_top = pd.DataFrame(
+        [
+            {"row": number} | columns.top_row(found[at], joined, share, ci)
+            for number, at in enumerate(table.index)
+            for share in shares
+        ]
+    )
+    if shares:
+        at_top["seed"] = at_top["seed"].astype("Int64")
+    scored = np.any([column.scored for column in found if column.kind == "proxy" or not asked], axis=0)
     return Study(
         table.reset_index(drop=True),
-        pd.concat([_tidy(column, joined) for column in columns], ignore_index=True),
+        pd.concat([columns.tidy(column, joined) for column in found], ignore_index=True),
         benchmark,
         tuple(notes),
         n=len(joined.accuracy),
         coverage=int(scored.sum()) / joined.size,
+        population=population,
+        top=at_top,
     )
 
 
-# --- scores × accuracies --------------------------------------------------------------------------------------
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return rows
 
 
-class _Joined(NamedTuple):
-    """Architectures that are both in the store and in the benchmark."""
-
-    architectures: list[Architecture]
-    accuracy: NDArray[np.float64]
-    networks: dict[str, int]  # network → its position
-    network: NDArray[np.int64]  # of each architecture
-    size: int  # of the benchmark
-
-
-@dataclass(frozen=True, eq=False)
-class _Column:
-    """One proxy or control, one entry for each joined architecture."""
-
-    proxy: str
-    kind: str
-    value: NDArray[np.float64]  # NaN where there is no number
-    log_value: NDArray[np.float64]  # NaN where there is none
-    status: NDArray[np.int8]
-    recipe: str = ""
-    seed: int | None = None
-    data: str = ""
-    reasons: tuple[str, ...] = ()  # one an architecture, "" where there is none; none at all for controls
-    logarithm: bool = False  # of a sum
-
-    @property
-    def scored(self) -> NDArray[np.bool_]:
-        scored: NDArray[np.bool_] = (self.status == _OK) | (self.status == _DEAD)
-        return scored
-
-    @property
-    def ranked(self) -> NDArray[np.float64]:
-        """The values as they are compared: a dead network's sum is 0, whose logarithm is below every other."""
-        dead: NDArray[np.float64] = np.where(self.status == _DEAD, -np.inf, self.value)
-        return dead if self.logarithm else self.value
-
-
-def _join(store: Store, space: str, benchmark: BenchmarkTable, notes: list[str]) -> _Joined:
-    accuracy = benchmark.table["accuracy"].dropna()
-    stored = list(store.architectures(space))
-    position = accuracy.index.get_indexer(pd.Index([row.architecture for row in stored], dtype=object))
-    kept = [row for row, where in zip(stored, position.tolist(), strict=True) if where >= 0]
-    if not kept:
-        raise UsageError(
-            f"none of the {len(stored):,} architectures of {space} in store {store.path} is in {benchmark.name}"
+def _estimates(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Both correlations and their intervals, as JSON has them."""
+    return {
+        key: value
+        for name in ("spearman", "kendall")
+        for key, value in (
+            (name, row[prefix + name]),
+            (f"{name}_ci", [row[f"{prefix}{name}_lo"], row[f"{prefix}{name}_hi"]]),
         )
-    if len(kept) < len(stored):
-        notes.append(f"{_architectures(len(stored) - len(kept))} of the store not in {benchmark.name}: left out")
-    if len(kept) < len(accuracy):
-        notes.append(
-            f"{_architectures(len(accuracy) - len(kept))} of the {len(accuracy):,} of {benchmark.name} not in the store"
-        )
-    networks: dict[str, int] = {}
-    network = np.array([networks.setdefault(row.network, len(networks)) for row in kept], dtype=np.int64)
-    if len(networks) < len(kept):
-        notes.append(
-            f"{len(kept):,} architectures are {len(networks):,} distinct networks: ties by construction, "
-            f"and intervals take the architectures as independent"
-        )
-    numbers = accuracy.to_numpy(dtype=np.float64)[position[position >= 0]]
-    return _Joined(kept, numbers, networks, network, len(accuracy))
-
-
-def _evaluate(store: Store, group: Group, proxies: Sequence[Proxy], joined: _Joined, notes: list[str]) -> list[_Column]:
-    """One pass over a group's results: each is evaluated once, for every proxy, then spread to its architectures."""
-    if not proxies:
-        return []
-    recipe = get_recipe(group.recipe)
-    positions, spread = joined.networks, joined.network
-    if not twins_share(group.measured, recipe):
-        positions = {row.architecture: at for at, row in enumerate(joined.architectures)}
-        spread = np.arange(len(positions))
-    size = len(positions)
-    value, log_value = np.full((2, len(proxies), size), np.nan)
-    status = np.full((len(proxies), size), _MISSING, dtype=np.int8)
-    reasons = np.full((len(proxies), size), "", dtype=object)
-    for result in store.results(group):
-        at = positions.get(result.network)
-        if at is None:
-            continue
-        for k, proxy in enumerate(proxies):
-            score = _score(proxy, result, recipe)
-            status[k, at] = STATUSES.index(score.status)
-            if score.reason is not None:
-                reasons[k, at] = score.reason
-            if score.value is not None:
-                value[k, at] = score.value
-            if score.log_value is not None:
-                log_value[k, at] = score.log_value
-    columns = [
-        _Column(proxy.text, "proxy", value[k, spread], log_value[k, spread], status[k, spread],
-                group.recipe, group.seed, group.data if proxy.data else "", tuple(reasons[k, spread]),
-                takes_logarithm(proxy, recipe))
-        for k, proxy in enumerate(proxies)
-    ]  # fmt: skip
-    _report(columns, notes)
-    return columns
-
-
-def _score(proxy: Proxy, result: Result, recipe: Recipe) -> Score:
-    if result.status == "failed":
-        return failed(result.reason or "unknown")
-    if proxy.saliency is not None and result.moments is not None:
-        return evaluate(proxy, result.moments, recipe, result.status, result.reason, with_layers=False)
-    if result.status == "dead":
-        return Score(0.0, None, "dead", result.reason)
-    if proxy.saliency is None and result.value is not None and result.value == result.value:
-        return Score(result.value, None, "ok", result.reason)
-    return failed(result.reason or "the store holds no number for it")
-
-
-def _report(columns: Sequence[_Column], notes: list[str]) -> None:
-    """Say what is missing and what failed, with the commonest reason."""
-    missing = int((columns[0].status == _MISSING).sum())
-    if missing:
-        notes.append(f"{_architectures(missing)} without a result for {columns[0].proxy} yet: run the sweep again")
-    for column in columns:
-        failures = np.flatnonzero(column.status == _FAILED).tolist()
-        if failures:
-            reason, count = Counter(column.reasons[at] or "unknown" for at in failures).most_common(1)[0]
-            most = "" if count == len(failures) else f"{count:,} of them: "
-            notes.append(f"{column.proxy}: {len(failures):,} failed ({most}{reason})")
-
-
-def _architectures(count: int) -> str:
-    return f"{count:,} architecture{'' if count == 1 else 's'}"
-
-
-def _controls(columns: Sequence[_Column], joined: _Joined) -> list[_Column]:
-    """The controls, once for each set of architectures that some proxy was asked for."""
-    everything = np.full(len(joined.accuracy), _OK, dtype=np.int8)
-    asked = {(c.status != _MISSING).tobytes(): np.where(c.status != _MISSING, _OK, _MISSING) for c in columns}
-    found = []
-    for status in list(asked.values()) or [everything]:
-        for name in CONTROLS:
-            counts = [getattr(row, name) for row in joined.architectures]
-            value = np.array([np.nan if count is None else count for count in counts], dtype=np.float64)
-            value[status == _MISSING] = np.nan
-            if not np.isnan(value).all():
-                known = np.where(np.isnan(value), _MISSING, _OK).astype(np.int8)
-                found.append(_Column(name, "control", value, np.full_like(value, np.nan), known))
-    return found
-
-
-def _row(column: _Column, joined: _Joined, ci: bool) -> dict[str, Any]:
-    scored = column.scored
-    keys = stats.order_keys(column.ranked[scored], column.log_value[scored])
-    found = stats.correlate(keys, joined.accuracy[scored], ci=ci)
-    row: dict[str, Any] = {name: getattr(column, name) for name in ("proxy", "kind", "recipe", "seed", "data")}
-    for name in ("spearman", "kendall"):
-        estimate: stats.Estimate = getattr(found, name)
-        for suffix, number in zip(("", "_lo", "_hi"), estimate, strict=True):
-            row[name + suffix] = np.nan if number is None else number
-    return row | {
-        "n": found.n,
-        "coverage": found.n / joined.size,
-        "failed": int((column.status == _FAILED).sum()),
-        "dead": int((column.status == _DEAD).sum()),
-        "ties": found.ties,
-        "note": found.note or "",
     }
 
 
-def _tidy(column: _Column, joined: _Joined) -> pd.DataFrame:
-    asked = np.flatnonzero(column.status != _MISSING)
-    names = np.array([row.architecture for row in joined.architectures], dtype=object)
-    reasons = np.array([column.reasons[at] if column.reasons else "" for at in asked.tolist()], dtype=object)
-    return pd.DataFrame(
-        {
-            "architecture": names[asked],
-            "proxy": column.proxy,
-            "kind": column.kind,
-            "recipe": column.recipe,
-            "seed": pd.array([column.seed] * len(asked), dtype="Int64"),
-            "data": column.data,
-            "score": column.value[asked],
-            "log_score": column.log_value[asked],
-            "status": np.array(STATUSES, dtype=object)[column.status[asked]],
-            "reason": reasons,
-            "accuracy": joined.accuracy[asked],
-        }
-    )
+def _top_json(row: dict[str, Any]) -> dict[str, Any]:
+    within = {kind: {"n": row[f"{kind}_n"], **_estimates(row, f"{kind}_")} for kind in ("best", "chosen")}
+    return {name: row[name] for name in ("share", "k", "precision", "ndcg")} | within

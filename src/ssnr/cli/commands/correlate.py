@@ -13,6 +13,12 @@ from ssnr.cli.app import app
 from ssnr.core.errors import UsageError
 
 
+def _population(given: str) -> str:
+    from ssnr.studies.populations import checked
+
+    return checked(given)
+
+
 @app.command()
 def correlate(
     store: Annotated[Path, typer.Argument(help="The file that a sweep wrote.")],
@@ -21,6 +27,16 @@ def correlate(
         str | None, typer.Option(help="Which table of the benchmark, such as nats, naslib or analog.")
     ] = None,
     proxy: options.Proxies = None,
+    population: Annotated[
+        str,
+        typer.Option(
+            callback=_population,
+            help="all architectures, those used (no idle operation), or one of each of the classes of isomorphic ones.",
+        ),
+    ] = "all",
+    top: Annotated[
+        str | None, typer.Option(help="Measures of the best 1, 5 and 10 percent: `--top 1,5,10`; any percentages.")
+    ] = None,
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="A LaTeX table on stdout.")] = False,
@@ -34,10 +50,11 @@ def correlate(
 
     if json + csv + latex + markdown > 1:
         raise UsageError("--json, --csv, --latex and --markdown: choose one")
+    shares = _shares(top)
     asked = None if proxy is None else [p.text for p in parse_proxies(proxy)]
     table = benchmarks.load(benchmark, source)
     with Store(store, create=False) as opened, terminal.status(f"correlating with {table.name} ({table.source})"):
-        result = study(opened, table, asked)
+        result = study(opened, table, asked, population=population, top=shares)
     if json:
         terminal.print_json(result.to_json())
     elif csv:
@@ -46,5 +63,22 @@ def correlate(
         sys.stdout.write(result.to_latex())
     elif markdown:
         print(result.to_markdown())
+        if shares:
+            print(f"\n{result.top_sheet().to_markdown()}")
     else:
         terminal.show(result.to_rich())
+        if shares:
+            terminal.show(result.top_sheet().to_rich())
+
+
+def _shares(text: str | None) -> tuple[float, ...]:
+    """`--top` as shares of one."""
+    parts = [] if text is None else text.replace("%", "").split(",")
+    try:
+        percentages = [float(part) for part in parts]
+    except ValueError:
+        raise UsageError(f"--top {text}: expected percentages such as 1,5,10") from None
+    for percentage in percentages:
+        if not 0 < percentage <= 100:
+            raise UsageError(f"--top {text}: {percentage:g} is no percentage above 0 and up to 100")
+    return tuple(percentage / 100 for percentage in percentages)
