@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ssnr.core.catalogue import HEADLINE, parse_proxies
+from ssnr.core.combinations import split_list
 from ssnr.core.errors import SsnrError, UsageError
 from ssnr.core.recipes import MOST_IMAGES, Recipe, get_recipe, shared, with_option
 
@@ -45,9 +46,9 @@ def at_least(name: str, least: int) -> Callable[[int | None], int | None]:
 
 def _names(given: list[str] | None) -> list[str] | None:
     for text in given or ():
-        parts = re.split(r",(?![^()]*\))", text)
+        parts = split_list(text)
         if len(parts) > 1:
-            raise UsageError(f"-p {text}: repeat -p for each proxy: {' '.join(f'-p {part.strip()}' for part in parts)}")
+            raise UsageError(f"-p {text}: repeat -p for each proxy: {' '.join(f'-p {part}' for part in parts)}")
     return given
 
 

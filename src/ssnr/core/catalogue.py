@@ -125,6 +125,17 @@ CONTROLS = tuple(name for name in PLAIN if PLAIN[name].control)
 # Proxies with a name of their own. `noise_ssnr` is what the evidence recommends (docs/evidence.md): snip of one image
 # of noise, the layers' signal-to-noise ratios raised to a high power, the sum counted against the network.
 NAMED = {"noise_ssnr": "snip_noise/layerwise_ssnr(0.5,8,0.1)"}
+# Rules that combine ranks over a population, and the combinations that papers propose; `core.combinations` reads them.
+RULES = {
+    "rank": "Σ rank",
+    "mean_rank": "mean rank",
+    "log_rank": "Σ ln(rank/N), the order of the product of ranks",
+}
+COMBINED = {
+    # Lee & Ham, "AZ-NAS", CVPR 2024: its fourth number, complexity, is FLOPs.
+    "az_nas": "log_rank(az_nas_expressivity,az_nas_progressivity,az_nas_trainability,flops)",
+    "te_nas": "rank(-ntk,linear_regions)",  # Chen, Gong & Wang, ICLR 2021
+}
 # What is scored where no proxy is named, and the paper's own.
 HEADLINE = "noise_ssnr"
 PAPER = "synflow/layerwise_ssnr"
@@ -217,6 +228,13 @@ def parse_proxy(text: str | Proxy) -> Proxy:
     if isinstance(text, Proxy):
         return text
     match = _TEXT.fullmatch(text)
+    rule = text.partition("(")[0].strip()
+    if rule in COMBINED or (rule in RULES and "(" in text):
+        members = f", {COMBINED[rule]}" if rule in COMBINED else ""
+        raise UsageError(
+            f"proxy {text!r}: a combination of ranks{members}, which one network does not have: "
+            f"score its members, then `ssnr correlate`"
+        )
     if match is None:
         raise UsageError(f"proxy {text!r}: expected NAME, SALIENCY/AGGREGATE or SALIENCY/AGGREGATE(p,q)")
     name, aggregate, listed = match["saliency"], match["aggregate"], match["arguments"]
@@ -229,7 +247,7 @@ def parse_proxy(text: str | Proxy) -> Proxy:
             raise UsageError(f"proxy {text!r}: {name} is one number already and takes no aggregate")
         return Proxy(name, plain=PLAIN[name])
     if name not in SALIENCIES:
-        raise unknown("proxy", name, [*NAMED, *SALIENCIES, *PLAIN])
+        raise unknown("proxy", name, [*NAMED, *SALIENCIES, *PLAIN, *COMBINED])
     if aggregate is None:
         return Proxy(name, SALIENCIES[name])
     entry = AGGREGATES[aggregate]

@@ -8,12 +8,15 @@ from typing import Any, Protocol
 import pandas as pd
 
 from ssnr._version import SCORING_VERSION
+from ssnr.core import combinations
 from ssnr.core.catalogue import CONTROLS, NAMED, PLAIN, SALIENCIES, Proxy, parse_proxies, parse_proxy
+from ssnr.core.combinations import Combination
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.spaces import get_space
 from ssnr.store import Group, Store
 
+Asked = str | Proxy | Combination
 DEFAULT_AGGREGATES = ("sum", "ssnr", "layerwise_ssnr")
 
 
@@ -117,20 +120,30 @@ def _inventory(groups: Sequence[Group]) -> str:
 
 
 def choose_proxies(
-    store: Store, space: str, groups: Sequence[Group], asked: Iterable[str | Proxy] | None, notes: list[str]
-) -> list[Proxy]:
-    """What was asked for, or all that the groups can give; controls are left to the study."""
+    store: Store, space: str, groups: Sequence[Group], asked: Iterable[Asked] | None, notes: list[str]
+) -> list[Proxy | Combination]:
+    """What was asked for, each once, or all that the groups can give; controls are left to the study.
+
+    Raises:
+        UsageError: something is not in the store; one line names what would score it.
+    """
     measured = dict.fromkeys(group.measured for group in groups)
     if asked is not None:
-        chosen = [proxy for proxy in parse_proxies(asked) if proxy.text not in CONTROLS]
-        for proxy in chosen:
-            if proxy.measured not in measured:
+        texts = (asked,) if isinstance(asked, str) else tuple(asked)
+        parsed = {one.text: one for one in map(combinations.parse, texts)}
+        if not parsed:
+            parse_proxies(())  # says what is expected
+        chosen = [one for one in parsed.values() if one.text not in CONTROLS]
+        for one in chosen:
+            absent = [proxy.text for proxy in needed([one]) if proxy.measured not in measured]
+            if absent:
+                what = f" ({', '.join(absent)})" if isinstance(one, Combination) else ""
                 raise UsageError(
-                    f"store {store.path} does not hold what {proxy.text} needs for {space}: "
-                    f"{_inventory(groups)}; add it with `ssnr sweep {space} -p {proxy.text} --store {store.path}`"
+                    f"store {store.path} does not hold what {one.text} needs{what} for {space}: {_inventory(groups)}; "
+                    f"add it with `ssnr sweep {space} {' '.join(f'-p {text}' for text in absent)} --store {store.path}`"
                 )
         return chosen
-    found: list[Proxy] = []
+    found: list[Proxy | Combination] = []
     for name in measured:
         found += [parse_proxy(own) for own in NAMED if parse_proxy(own).measured == name]
         derived = [saliency for saliency in SALIENCIES if SALIENCIES[saliency].measured == name]
@@ -140,3 +153,12 @@ def choose_proxies(
         elif not derived:
             notes.append(f"{name} is in the store but not registered in this session: left out")
     return found
+
+
+def needed(asked: Iterable[Proxy | Combination]) -> list[Proxy]:
+    """The proxies themselves and the members of combinations, each once; without the controls."""
+    found: dict[str, Proxy] = {}
+    for one in asked:
+        members = [member.proxy for member in one.members] if isinstance(one, Combination) else [one]
+        found |= {proxy.text: proxy for proxy in members if proxy.text not in CONTROLS}
+    return list(found.values())

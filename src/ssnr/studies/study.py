@@ -7,7 +7,7 @@ milliseconds away, and counting weights stands beside it: a proxy that does not 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,21 @@ import pandas as pd
 
 from ssnr import benchmarks
 from ssnr.core.catalogue import Proxy
+from ssnr.core.combinations import Combination
 from ssnr.core.recipes import Recipe
-from ssnr.store import Store
-from ssnr.studies import columns, populations
+from ssnr.store import Group, Store
+from ssnr.studies import columns, combined, populations
 from ssnr.studies import sheet as sheets
 from ssnr.studies import top as tops
-from ssnr.studies.selection import BenchmarkTable, choose_groups, choose_proxies, choose_space, describe_metric
+from ssnr.studies.selection import (
+    Asked,
+    BenchmarkTable,
+    choose_groups,
+    choose_proxies,
+    choose_space,
+    describe_metric,
+    needed,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -139,7 +148,7 @@ class Study:
 def study(
     store: Store | str | Path,
     benchmark: BenchmarkTable | str,
-    proxies: Iterable[str | Proxy] | None = None,
+    proxies: Iterable[Asked] | None = None,
     *,
     recipe: str | Recipe | None = None,
     seed: int | None = None,
@@ -153,8 +162,9 @@ def study(
     Args:
         store: an open store or the path of one.
         benchmark: accuracies by architecture string, or the name of a benchmark.
-        proxies: which; by default every measured saliency and its magnitude as sum, ssnr and layerwise_ssnr. Controls
-            are always there, on the same architectures.
+        proxies: which, combinations such as `rank(synflow,-ntk)` among them (`ssnr.core.combinations`); by default
+            every measured saliency and its magnitude as sum, ssnr and layerwise_ssnr. Controls are always there, on the
+            same architectures.
         recipe: only results of this recipe.
         seed: only results of this seed.
         data: only results on the batch of this fingerprint; what needs no batch stays.
@@ -181,12 +191,7 @@ def study(
     groups = choose_groups(store, space, recipe, seed, data, notes)
     asked = choose_proxies(store, space, groups, proxies, notes)
     joined = columns.join(store, space, benchmark, notes, population)
-    found: list[columns.Column] = []
-    for group in groups:
-        wanted = [proxy for proxy in asked if proxy.measured == group.measured]
-        of_group = columns.evaluate_group(store, group, wanted, joined)
-        columns.report(of_group, notes)
-        found += of_group
+    found = _evaluate(store, groups, asked, joined, notes)
     found += columns.controls(found, joined)
     table = pd.DataFrame([columns.row(column, joined, ci) for column in found])
     table["seed"] = table["seed"].astype("Int64")
@@ -211,6 +216,30 @@ def study(
         population=population,
         top=at_top,
     )
+
+
+def _evaluate(
+    store: Store,
+    groups: Sequence[Group],
+    asked: Sequence[Proxy | Combination],
+    joined: columns.Joined,
+    notes: list[str],
+) -> list[columns.Column]:
+    """The columns of what was asked for; members of combinations that were not are evaluated, but not shown."""
+    shown, found, members = {one.text for one in asked}, [], []
+    for group in groups:
+        wanted = [proxy for proxy in needed(asked) if proxy.measured == group.measured]
+        of_group = columns.evaluate_group(store, group, wanted, joined)
+        members += of_group
+        of_group = [column for column in of_group if column.proxy in shown]
+        columns.report(of_group, notes)
+        found += of_group
+    for one in asked:
+        if isinstance(one, Combination):
+            for column in combined.columns_of(one, members, columns.controls([], joined)):
+                columns.report([column], notes)
+                found.append(column)
+    return found
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

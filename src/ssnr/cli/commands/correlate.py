@@ -44,14 +44,14 @@ def correlate(
 ) -> None:
     """Rank correlations of stored scores with measured accuracies, beside the controls; scores nothing again."""
     from ssnr import benchmarks
-    from ssnr.core.catalogue import parse_proxies
+    from ssnr.core import combinations
     from ssnr.store import Store
     from ssnr.studies.study import study
 
     if json + csv + latex + markdown > 1:
         raise UsageError("--json, --csv, --latex and --markdown: choose one")
     shares = _shares(top)
-    asked = None if proxy is None else [p.text for p in parse_proxies(proxy)]
+    asked = None if proxy is None else [combinations.parse(text) for text in proxy]
     table = benchmarks.load(benchmark, source)
     with Store(store, create=False) as opened, terminal.status(f"correlating with {table.name} ({table.source})"):
         result = study(opened, table, asked, population=population, top=shares)

@@ -37,7 +37,7 @@ Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 def _proxy_rows() -> Rows:
-    from ssnr.core.catalogue import PLAIN, SALIENCIES
+    from ssnr.core.catalogue import COMBINED, PLAIN, SALIENCIES
 
     rows: list[tuple[Any, ...]] = [
         (s.name, s.formula, "labels" if s.data else "none", s.passes, _better(s.higher_is_better), s.reference)
@@ -47,6 +47,7 @@ def _proxy_rows() -> Rows:
         (p.name, p.formula, "batch" if p.data else "none", p.passes, _better(p.higher_is_better), p.reference)
         for p in (PLAIN[name] for name in PLAIN)
     ]
+    rows += [(name, text, "of a study", "those of its members", "higher", "") for name, text in COMBINED.items()]
     return ("proxy", "S_i of weight i", "data", "passes", "better", "reference"), rows
 
 
