@@ -236,7 +236,7 @@ def test_sweep_correlate_and_a_new_aggregate_that_scores_nothing_again(nets):
 TUPLES = [(4, 0, 3, 1, 4, 3), (2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 0, 0), (3, 1, 0, 4, 1, 3), (1, 3, 0, 1, 0, 4)]
 
 
-@pytest.mark.parametrize("kind", ["proxies", "aggregates", "spaces", "benchmarks", "recipes"])
+@pytest.mark.parametrize("kind", ["proxies", "aggregates", "spaces", "benchmarks", "published", "recipes"])
 def test_list_shows_each_registry_and_its_json_has_the_same_rows(kind):
     shown, document = ssnr("list", kind), ssnr("list", kind, "--json")
     assert shown.exit_code == document.exit_code == 0

@@ -244,7 +244,8 @@ def test_json_is_the_documented_contract(store):
     low, high = proxy.pop("kendall_ci")
     assert -1 <= low <= proxy.pop("kendall") <= high <= 1
     assert proxy == {
-        "proxy": "synflow", "kind": "proxy", "recipe": "seed", "seed": 0, "data": "", "n": 4, "coverage": 1.0,
+        "proxy": "synflow", "kind": "proxy", "published_in": None, "recipe": "seed", "seed": 0, "data": "",
+        "n": 4, "coverage": 1.0,
         "failed": 0, "dead": 0, "ties": 0, "choice": 4.0, "regret": 0.0, "top": [], "note": None,
     }  # fmt: skip
     assert {r["proxy"]: r["seed"] for r in document["rows"] if r["kind"] == "control"} == dict.fromkeys(

@@ -171,11 +171,23 @@ def test_published_proxies(needs_data: Path) -> None:
 
 def test_published_proxies_of_another_benchmark() -> None:
     with pytest.raises(UsageError) as caught:
-        benchmarks.published("nasbench201/cifar100")
-    assert str(caught.value) == (
-        "unknown benchmark with published proxies 'nasbench201/cifar100': did you mean nasbench201/cifar10 or "
-        "nasbench301/cifar10 or nasbench101/cifar10?"
-    )
+        benchmarks.published("darts-swap/cifar10")
+    assert str(caught.value).startswith("unknown benchmark with published proxies 'darts-swap/cifar10': ")
+
+
+def test_the_listed_published_proxies_are_those_of_the_files(needs_data: Path) -> None:
+    header, rows = benchmarks.published_listing()
+    assert header == ("benchmark", "proxies", "file")
+    listed: dict[str, dict[str, str]] = {}
+    for name, proxies, file in rows:
+        listed.setdefault(name, {}).update(dict.fromkeys(proxies.split(", "), file))
+    assert len(listed) == 16
+    for name in ("nasbench201/cifar10", "nasbench201/cifar100", "nasbench301/cifar10", "nasbench101/cifar10",
+                 "transnasbench101-micro/jigsaw", "transnasbench101-micro/normal",
+                 "transnasbench101-macro/jigsaw"):  # fmt: skip
+        frame = benchmarks.published(name)
+        assert frame.attrs["files"] == listed[name]
+        assert set(frame.columns) == set(listed[name])
 
 
 # --- names and sources

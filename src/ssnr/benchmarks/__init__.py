@@ -6,6 +6,7 @@ from ssnr.benchmarks.catalogue import listing as listing
 from ssnr.benchmarks.catalogue import load as load
 from ssnr.benchmarks.catalogue import names as names
 from ssnr.benchmarks.catalogue import published as published
+from ssnr.benchmarks.catalogue import published_listing as published_listing
 from ssnr.benchmarks.catalogue import sources_of as sources_of
 from ssnr.benchmarks.facts import Facts as Facts
 from ssnr.benchmarks.files import FILES as FILES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ssnr.benchmarks import files as sources
 from ssnr.benchmarks.facts import Facts
 from ssnr.benchmarks.readers import converted, tables
-from ssnr.benchmarks.rows import CATALOGUE, PUBLISHED, Row
+from ssnr.benchmarks.rows import CATALOGUE, PUBLISHED, Published, Row
 from ssnr.core.errors import BenchmarkError, UsageError
 from ssnr.core.registry import unknown
 
@@ -129,22 +129,49 @@ def fetch(name: str | Path, source: str | None = None) -> list[Path]:
         return [sources.locate(file) for file in _choose(name, source).files]
     rows = _rows(name)
     wanted = [file for row in rows for file in row.files if not sources.FILES[file].distribution or row.here]
-    if rows[0].name in PUBLISHED:
-        wanted += PUBLISHED[rows[0].name][0]
+    wanted += [file for published_there in PUBLISHED.get(rows[0].name, ()) for file in published_there.files]
     return [sources.locate(file) for file in dict.fromkeys(wanted)]
 
 
 def published(name: str) -> pd.DataFrame:
     """Proxy values that others published for a benchmark's architectures: one column a proxy, NaN where it failed.
 
+    `frame.attrs["files"]` says for each column which files it is from.
+
     Raises:
         UsageError: no published proxies are known for the benchmark.
         BenchmarkError: a file is missing, altered or not what it should be.
     """
+    frame: pd.DataFrame | None = None
+    files: dict[str, str] = {}
+    for source in _published(name):
+        found = source.read(*(sources.locate(file) for file in source.files))
+        found = found[[column for column in found.columns if column not in files]]
+        files |= dict.fromkeys(found.columns, ", ".join(source.files))
+        frame = found if frame is None else frame.join(found, how="outer")
+    assert frame is not None
+    frame.attrs["files"] = files
+    return frame
+
+
+def published_listing() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of `ssnr list published`: which proxies others published for which benchmark.
+
+    >>> header, rows = published_listing()
+    >>> header, rows[1]
+    (('benchmark', 'proxies', 'file'), ('nasbench201/cifar100', 'zen', 'nb201_zen.zip'))
+    """
+    return ("benchmark", "proxies", "file"), [
+        (name, ", ".join(source.columns), ", ".join(source.files))
+        for name, found in PUBLISHED.items()
+        for source in found
+    ]
+
+
+def _published(name: str) -> tuple[Published, ...]:
     if name.lower() not in PUBLISHED:
         raise unknown("benchmark with published proxies", name, PUBLISHED)
-    files, read = PUBLISHED[name.lower()]
-    return read(*(sources.locate(file) for file in files))
+    return PUBLISHED[name.lower()]
 
 
 # --- the catalogue --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ssnr.benchmarks import files as sources
 from ssnr.benchmarks.facts import TASKS, WHOLE, Facts, naslib_facts
@@ -145,14 +145,54 @@ def _zip_proxies(space: tuple[str, int], task: str) -> Callable[..., pd.DataFram
     return partial(suitezero.read_zip_proxies, space=space[0], dataset=task, rows=space[1])
 
 
-# Published proxy values, by the benchmark that they were computed for.
-PUBLISHED: dict[str, tuple[tuple[str, ...], Callable[..., pd.DataFrame]]] = {
-    "nasbench201/cifar10": (("nb201_zc_proxies.csv",), tables.read_published),
-    "nasbench301/cifar10": (_NB301, _json_proxies("nasbench301")),
-    "nasbench101/cifar10": ((_NB101,), _json_proxies("nasbench101")),
+class Published(NamedTuple):
+    """Proxy values that others published.
+
+    Attributes:
+        files: names in `sources.FILES`.
+        read: those files' paths → one column a proxy.
+        columns: the proxies, as the files call them.
+    """
+
+    files: tuple[str, ...]
+    read: Callable[..., pd.DataFrame]
+    columns: tuple[str, ...]
+
+
+_GRADIENTS = ("epe_nas", "fisher", "flops", "grad_norm", "grasp", "jacov", "l2_norm")
+_OF_101 = (*_GRADIENTS, "params", "plain", "snip", "synflow")
+
+
+def _zen(space: tuple[str, int], dataset: str, file: str) -> Published:
+    read = partial(suitezero.read_zip_proxies, space=space[0], dataset=dataset, rows=space[1])
+    return Published((file,), read, ("zen",))
+
+
+# Published proxy values, by the benchmark that they were computed for. Of a proxy in two files the first is taken.
+PUBLISHED: dict[str, tuple[Published, ...]] = {
+    "nasbench201/cifar10": (
+        Published(
+            ("nb201_zc_proxies.csv",),
+            tables.read_published,
+            (*_GRADIENTS, "nwot", "params", "plain", "snip", "synflow", "zen"),
+        ),
+    ),
     **{
-        f"transnasbench101-{level}/{task}": ((_TRANSNAS_SYNFLOW,), _zip_proxies(space, task))
-        for level, space in (("micro", _MICRO), ("macro", _MACRO))
-        for task in _WITH_SYNFLOW
+        f"nasbench201/{dataset}": (_zen(("nasbench201", tables.NASBENCH201_CELLS), dataset, "nb201_zen.zip"),)
+        for dataset in ("cifar100", "imagenet16-120")
+    },
+    "nasbench301/cifar10": (Published(_NB301, _json_proxies("nasbench301"), (*_OF_101, "nwot")),),
+    "nasbench101/cifar10": (Published((_NB101,), _json_proxies("nasbench101"), _OF_101),),
+    **{
+        f"transnasbench101-{level}/{task}": (
+            *(
+                (Published((_TRANSNAS_SYNFLOW,), _zip_proxies(space, task), ("synflow",)),)
+                if task in _WITH_SYNFLOW
+                else ()
+            ),
+            *((_zen(space, task, _TRANSNAS),) if level == "micro" else ()),
+        )
+        for level, space, tasks in (("micro", _MICRO, TASKS), ("macro", _MACRO, _WITH_SYNFLOW))
+        for task in tasks
     },
 }

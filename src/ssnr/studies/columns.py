@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ssnr import benchmarks
 from ssnr.core.catalogue import CONTROLS, Proxy, twins_share
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
+from ssnr.core.registry import unknown
 from ssnr.core.results import Result, Score, evaluate, failed, takes_logarithm
 from ssnr.store import Architecture, Group, Store
 from ssnr.studies import populations, stats
 from ssnr.studies import top as tops
 from ssnr.studies.selection import BenchmarkTable
 
+NAMES = ("proxy", "kind", "published_in", "recipe", "seed", "data")
 STATUSES = ("missing", "ok", "dead", "failed")
 MISSING, OK, DEAD, FAILED = range(4)
 
@@ -48,6 +51,7 @@ class Column:
     data: str = ""
     reasons: tuple[str, ...] = ()  # one an architecture, "" where there is none; none at all for controls
     logarithm: bool = False  # of a sum
+    published_in: str = ""  # the file, where others measured it
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -69,7 +73,7 @@ class Column:
     @property
     def names(self) -> dict[str, Any]:
         """What tells this column from others."""
-        return {name: getattr(self, name) for name in ("proxy", "kind", "recipe", "seed", "data")}
+        return {name: getattr(self, name) for name in NAMES}
 
 
 def join(store: Store, space: str, benchmark: BenchmarkTable, notes: list[str], population: str = "all") -> Joined:
@@ -163,6 +167,11 @@ def report(columns: Sequence[Column], notes: list[str]) -> None:
     missing = int((columns[0].status == MISSING).sum())
     if missing:
         notes.append(f"{_architectures(missing)} without a result for {columns[0].proxy} yet: run the sweep again")
+    failures_of(columns, notes)
+
+
+def failures_of(columns: Sequence[Column], notes: list[str]) -> None:
+    """Say what failed, with the commonest reason."""
     for column in columns:
         failures = np.flatnonzero(column.status == FAILED).tolist()
         if failures:
@@ -173,6 +182,43 @@ def report(columns: Sequence[Column], notes: list[str]) -> None:
 
 def _architectures(count: int) -> str:
     return f"{count:,} architecture{'' if count == 1 else 's'}"
+
+
+# Names of the catalogue for what published files call otherwise.
+_CALLED = {"naswot": "nwot"}
+
+
+def published(benchmark: BenchmarkTable, wanted: Sequence[str], joined: Joined, notes: list[str]) -> list[Column]:
+    """Columns that others published for a benchmark: by the file's name or the catalogue's, `all` for every one.
+
+    Raises:
+        UsageError: no published proxies are known for the benchmark, or not this one; near names are given.
+        BenchmarkError: a file is missing, altered or not what it should be.
+    """
+    if not wanted:
+        return []
+    frame = benchmarks.published(benchmark.name)
+    files: dict[str, str] = frame.attrs["files"]
+    names = list(frame.columns) if "all" in wanted else list(dict.fromkeys(wanted))
+    rows = frame.index.get_indexer(pd.Index([row.architecture for row in joined.architectures], dtype=object))
+    found = []
+    for name in names:
+        column = _CALLED.get(name, name)
+        if column not in frame:
+            raise unknown(f"published proxy of {benchmark.name}", name, [*frame.columns, "all"])
+        value = np.where(rows >= 0, frame[column].to_numpy(dtype=np.float64)[rows], np.nan)
+        status = np.where(rows < 0, MISSING, np.where(np.isnan(value), FAILED, OK)).astype(np.int8)
+        reasons = tuple("the file holds no number for it" if code == FAILED else "" for code in status.tolist())
+        found.append(Column(name, "published", value, np.full_like(value, np.nan), status, reasons=reasons,
+                            published_in=files[column]))  # fmt: skip
+    for file in dict.fromkeys(column.published_in for column in found):
+        of_file = [column for column in found if column.published_in == file]
+        notes.append(f"published, not measured here: {', '.join(column.proxy for column in of_file)} from {file}")
+        left_out = int((of_file[0].status == MISSING).sum())
+        if left_out:
+            notes.append(f"{_architectures(left_out)} not in {file}")
+        failures_of(of_file, notes)
+    return found
 
 
 def controls(columns: Sequence[Column], joined: Joined) -> list[Column]:
@@ -248,6 +294,7 @@ def tidy(column: Column, joined: Joined) -> pd.DataFrame:
             "architecture": names[asked],
             "proxy": column.proxy,
             "kind": column.kind,
+            "published_in": column.published_in,
             "recipe": column.recipe,
             "seed": pd.array([column.seed] * len(asked), dtype="Int64"),
             "data": column.data,

@@ -137,7 +137,7 @@ def _same(values: pd.Series, value: object) -> pd.Series:
 def _points(scores: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     """The tidy rows behind one row of the table."""
     mask = scores["proxy"] == row["proxy"]
-    for name in ("recipe", "seed", "data"):
+    for name in ("kind", "recipe", "seed", "data"):
         mask &= _same(scores[name], row[name])
     points: pd.DataFrame = scores[mask & scores["score"].notna()]
     return points

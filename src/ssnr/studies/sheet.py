@@ -288,8 +288,8 @@ def _is(name: str, best: float, row: Record) -> bool:
 
 
 def named(row: Record) -> str:
-    """A proxy's name, marked where it is a control."""
-    return str(row["proxy"]) + (" (control)" if is_control(row) else "")
+    """A proxy's name, marked where it is a control, or published by others."""
+    return str(row["proxy"]) + ("" if row["kind"] == "proxy" else f" ({row['kind']})")
 
 
 def is_control(row: Record) -> bool:

@@ -36,26 +36,24 @@ from ssnr.studies.selection import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-_NAMES = ("proxy", "kind", "recipe", "seed", "data")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """Correlations of proxies and controls with a benchmark.
 
     Attributes:
-        table: one row a proxy or control, best Kendall τ first: proxy, kind ("proxy" or "control"), recipe, seed, data,
-            spearman, spearman_lo, spearman_hi, kendall, kendall_lo, kendall_hi, n (architectures that entered),
-            coverage (n as a share of the benchmark), failed, dead (entered with value 0), ties (architectures whose
-            score is shared with another), choice (accuracy of the highest score), regret (how far below the best that
-            is), note (why there is no correlation: "constant", "constant accuracy", "too few"). Correlations keep their
-            sign.
-        top: one row a row of `table` and share of `study(top=…)`: row (in `table`), proxy, kind, recipe, seed, data,
+        table: one row a proxy or control, best Kendall τ first: proxy, kind ("proxy", "control" or "published"),
+            published_in (the file, where others measured it), recipe, seed, data, spearman, spearman_lo, spearman_hi,
+            kendall, kendall_lo, kendall_hi, n (architectures that entered), coverage (n as a share of the benchmark's
+            population), failed, dead (entered with value 0), ties (architectures whose score is shared with another),
+            choice (accuracy of the highest score), regret (how far below the best that is), note (why there is no
+            correlation: "constant", "constant accuracy", "too few"). Correlations keep their sign.
+        top: one row a row of `table` and share of `study(top=…)`: row (in `table`), what tells it from others,
             share, k, precision, ndcg, then within the k most accurate best_n, best_spearman, best_kendall, and within
             the k highest scores chosen_n, chosen_spearman, chosen_kendall; correlations with _lo and _hi. See
             `ssnr.studies.top`.
-        scores: one row a proxy and architecture: architecture, proxy, kind, recipe, seed, data, score, log_score,
-            status, reason, accuracy. A failed row has no score.
+        scores: one row a proxy and architecture: architecture, proxy, kind, published_in, recipe, seed, data, score,
+            log_score, status, reason, accuracy. A failed row has no score.
         benchmark: what the scores were joined with.
         population: which architectures: "all", "used" or "classes"; see `ssnr.studies.populations`.
         notes: what a reader has to know: which space, what is missing, what failed.
@@ -77,7 +75,7 @@ class Study:
         rows = []
         shares = _records(self.top)
         for at, row in enumerate(_records(self.table)):
-            names = {name: row[name] for name in _NAMES}
+            names = {name: row[name] for name in columns.NAMES} | {"published_in": row["published_in"] or None}
             counts = {name: row[name] for name in ("n", "coverage", "failed", "dead", "ties", "choice", "regret")}
             top = [_top_json(other) for other in shares if other["row"] == at]
             rows.append({**names, **_estimates(row), **counts, "top": top, "note": row["note"] or None})
@@ -93,7 +91,7 @@ class Study:
         """
         frame = self.table.copy()
         for share in self.top["share"].unique().tolist() if len(self.top) else ():
-            measures = self.top[self.top["share"] == share].set_index("row").drop(columns=[*_NAMES, "share"])
+            measures = self.top[self.top["share"] == share].set_index("row").drop(columns=[*columns.NAMES, "share"])
             frame = frame.join(measures.add_suffix(f"@{share * 100:g}%"))
         for position, name in enumerate(("name", "source", "metric", "split", "epochs", "runs")):
             frame.insert(position, "benchmark" if name == "name" else name, getattr(self.benchmark, name))
@@ -155,6 +153,7 @@ def study(
     data: str | None = None,
     population: str = "all",
     top: Iterable[float] = (),
+    published: Iterable[str] = (),
     ci: bool = True,
 ) -> Study:
     """Correlate what a store holds with a benchmark's accuracies.
@@ -170,6 +169,8 @@ def study(
         data: only results on the batch of this fingerprint; what needs no batch stays.
         population: "all" architectures, those "used" in full, or one of each of the "classes" of isomorphic ones.
         top: shares of the population, such as 0.1 for the best tenth, whose measures are wanted.
+        published: proxies that others published for this benchmark (`ssnr list published`) and that are wanted as rows
+            of kind "published"; "all" for every one.
         ci: whether to add 95 % intervals.
 
     Raises:
@@ -184,7 +185,7 @@ def study(
     if not isinstance(store, Store):
         with Store(store, create=False) as opened:
             return study(opened, benchmark, proxies, recipe=recipe, seed=seed, data=data, population=population,
-                         top=shares, ci=ci)  # fmt: skip
+                         top=shares, published=published, ci=ci)  # fmt: skip
     note = getattr(benchmark, "note", "")
     notes: list[str] = [f"{benchmark.name}: {note}"] if note else []
     space = choose_space(store, benchmark, notes)
@@ -193,6 +194,9 @@ def study(
     joined = columns.join(store, space, benchmark, notes, population)
     found = _evaluate(store, groups, asked, joined, notes)
     found += columns.controls(found, joined)
+    found += columns.published(
+        benchmark, (published,) if isinstance(published, str) else tuple(published), joined, notes
+    )
     table = pd.DataFrame([columns.row(column, joined, ci) for column in found])
     table["seed"] = table["seed"].astype("Int64")
     table = table.sort_values(["kendall", "proxy"], ascending=[False, True], na_position="last", kind="stable")

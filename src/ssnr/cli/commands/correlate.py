@@ -37,6 +37,10 @@ def correlate(
     top: Annotated[
         str | None, typer.Option(help="Measures of the best 1, 5 and 10 percent: `--top 1,5,10`; any percentages.")
     ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(help="Scores that others published, as further rows: naswot,zen or all; `ssnr list published`."),
+    ] = None,
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="A LaTeX table on stdout.")] = False,
@@ -51,10 +55,11 @@ def correlate(
     if json + csv + latex + markdown > 1:
         raise UsageError("--json, --csv, --latex and --markdown: choose one")
     shares = _shares(top)
+    others = [] if published is None else [name.strip() for name in published.split(",")]
     asked = None if proxy is None else [combinations.parse(text) for text in proxy]
     table = benchmarks.load(benchmark, source)
     with Store(store, create=False) as opened, terminal.status(f"correlating with {table.name} ({table.source})"):
-        result = study(opened, table, asked, population=population, top=shares)
+        result = study(opened, table, asked, population=population, top=shares, published=others)
     if json:
         terminal.print_json(result.to_json())
     elif csv:

@@ -14,13 +14,15 @@ from ssnr.core.registry import unknown
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="proxies, aggregates, spaces, benchmarks or recipes")] = "proxies",
+    kind: Annotated[
+        str, typer.Argument(help="proxies, aggregates, spaces, benchmarks, published or recipes")
+    ] = "proxies",
     json: options.Json = False,
 ) -> None:
     """What there is, by name."""
     tables = {
         "proxies": _proxy_rows, "aggregates": _aggregate_rows, "spaces": _space_rows, "benchmarks": _benchmark_rows,
-        "recipes": _recipe_rows,
+        "published": _published_rows, "recipes": _recipe_rows,
     }  # fmt: skip
     if kind not in tables:
         raise unknown("list", kind, tables)
@@ -79,6 +81,13 @@ def _benchmark_rows() -> Rows:
     from ssnr import benchmarks
 
     header, rows = benchmarks.listing()
+    return header, rows
+
+
+def _published_rows() -> Rows:
+    from ssnr import benchmarks
+
+    header, rows = benchmarks.published_listing()
     return header, rows
 
 
