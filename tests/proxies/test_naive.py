@@ -231,3 +231,20 @@ def test_the_network_is_left_as_it_was(proxy: Any, conv_net: nn.Module, images: 
     after = conv_net.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None for p in conv_net.parameters())
+
+
+def test_a_layer_that_does_not_see_the_input_is_not_lost(context: Make) -> None:
+    """Its gradient is no part of what goes back to the inputs."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place, self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head((self.fc(x) + self.place(torch.ones_like(x))).relu())  # type: ignore[no-any-return]
+
+    torch.manual_seed(1)
+    here = context(Beside(), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    assert set(next(capture_of(here).each_sample())) == {"place.weight", "fc.weight", "head.weight"}
+    assert gradsign(here) == gradsign_score(capture_of(here).each_sample())

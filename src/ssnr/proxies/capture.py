@@ -311,7 +311,7 @@ class Capture:
         if not watch.whole or not sources or not value.requires_grad or reaches(value, unseen):
             return False
         gradients(value, sources)
-        return True
+        return not any(watch.seen.values())  # a layer beside the way from the inputs is not come by
 
     def generator(self) -> torch.Generator:
         """A new generator: what one proxy draws does not depend on which others are measured."""

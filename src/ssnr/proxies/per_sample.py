@@ -28,7 +28,7 @@ class PerSample(TorchFunctionMode):
     constants.
 
     Attributes:
-        seen: names of the layers whose gradients `take` gets, as (N, weights).
+        seen: how many uses of a layer the backward pass has still to come by; `take` gets its gradient after the last.
         whole: whether everything that ran can be told apart so.
     """
 
