@@ -192,15 +192,23 @@ HEAD = """# Proxies
 Every plain proxy: one number of a network that is no sum over weights. `ssnr list proxies` has the saliencies too.
 This page is made by `python -m benchmarks.proxies page`, from numbers that `scores` and `speed` measured.
 
-All of them work on any network. Activations, layers and feature maps are found by what happens in a forward pass, not
+None asks for a network of its own kind; one without what a proxy reads is refused in one line. Activations,
+layers and feature maps are found by what happens in a forward pass, not
 by the type of a module, and one forward pass serves every proxy that reads them. `gradsign` and `ntk` get the gradients
 of all images from one backward pass where layers are linear or ungrouped 2-d convolutions, and else from one for each
 image. Weights are the network's own, but for `zen` and `az_nas`, which draw theirs.
 
+Where the programs that define them differ: `ntk` takes the statistics of batch norms as constants in the recipe `seed`
+(other recipes go back through them, one pass for each image, and κ is another number); `gradsign` sums over weights,
+where its authors' program takes the mean; `zen` adds the variances of the batch and not running ones, of one draw;
+`swap` reads the network's own weights, once; `meco` counts each map once, and containers not at all; `zico` compares
+the two halves of one batch.
+
 ## What they are and what they cost
 
-One cell of NAS-Bench-201, batch of 64, float32, one thread, least processor time of several turns. One forward pass
-takes {forward:.0f} ms, grasp {grasp:.0f} ms, and all of these together {together:.0f} ms: {share:.2f} × grasp.
+One cell of NAS-Bench-201, batch of 64, float32, one thread, least processor time of several turns; other work on
+the machine counts less there than on the clock, but it counts. One forward pass takes {forward:.0f} ms,
+grasp {grasp:.0f} ms, and all of these together {together:.0f} ms: {share:.2f} × grasp.
 """
 
 RANKS = """## How they rank
