@@ -73,10 +73,12 @@ def test_the_only_weight_of_a_layer_adds_nothing_but_in_the_recipe_that_adds_its
     net = chain(torch.tensor([[2.0]]), torch.tensor([[1.0], [2.0], [4.0]]))
     found = ssnr.saliency(net, "synflow", input_shape=(1,))
     assert [values.flatten().tolist() for values in found.values()] == [[14], [2, 4, 8]]
-    score = ssnr.score(net, input_shape=(1,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(1,))["synflow/layerwise_ssnr"]
     assert score.value == pytest.approx(5.61248608016, rel=1e-11)
     assert [layer.flag for layer in score.layers] == ["degenerate", None]
-    theirs = ssnr.score(net, input_shape=(1,), recipe="alethiometer")["synflow/layerwise_ssnr"]
+    theirs = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(1,), recipe="alethiometer")[
+        "synflow/layerwise_ssnr"
+    ]
     assert theirs.value == pytest.approx(14 + 4.58257569496, rel=1e-11)
 
 
@@ -84,7 +86,7 @@ def test_the_only_weight_of_a_layer_adds_nothing_but_in_the_recipe_that_adds_its
 def test_equal_saliencies_have_no_spread_whatever_the_number_of_weights(count):
     """alethiometer's T-CET has a rule for σ == 0, which rounding misses: ratios of 1e16 and more."""
     net = chain(torch.full((count, 1), 0.1))
-    score = ssnr.score(net, input_shape=(1,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(1,))["synflow/layerwise_ssnr"]
     assert (score.value, score.status, score.layers[0].flag) == (0.0, "ok", "degenerate")
 
 

@@ -313,15 +313,20 @@ def test_an_output_that_ignores_the_tokens_is_dead():
         def forward(self, tokens: Tensor) -> Tensor:
             return self.head(self.table(tokens).sum(1) * 0)
 
-    assert ssnr.score(Constant(), TOKENS)["synflow/layerwise_ssnr"].status == "dead"
+    assert ssnr.score(Constant(), TOKENS, ["synflow/layerwise_ssnr"])["synflow/layerwise_ssnr"].status == "dead"
 
 
 def test_a_score_lists_what_is_approximated():
     net = nn.Sequential(nn.Linear(3, 3), nn.GELU(), nn.Linear(3, 3), nn.Sigmoid())
-    score = ssnr.score(net, input_shape=(3,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(3,))["synflow/layerwise_ssnr"]
     assert score.approximated == ("1 (gelu)", "3 (sigmoid)")
     assert score.notes == ("approximated, not of degree one at |θ|: 1 (gelu), 3 (sigmoid)",)
-    assert ssnr.score(nn.Linear(3, 3), input_shape=(3,))["synflow/layerwise_ssnr"].approximated == ()
+    assert (
+        ssnr.score(nn.Linear(3, 3), None, ["synflow/layerwise_ssnr"], input_shape=(3,))[
+            "synflow/layerwise_ssnr"
+        ].approximated
+        == ()
+    )
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -359,7 +364,7 @@ def test_a_head_of_zeros_behind_what_no_format_holds_is_dead():
     net = nn.Sequential(*chain(30, 4, 2.0**60), nn.Linear(4, 2))
     nn.init.zeros_(net[-1].weight)
     nn.init.zeros_(net[-1].bias)
-    found = ssnr.score(net, input_shape=(4,))["synflow/layerwise_ssnr"]
+    found = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(4,))["synflow/layerwise_ssnr"]
     assert (found.value, found.status, found.reason) == (0.0, "dead", "the output does not depend on the input")
 
 
@@ -381,7 +386,12 @@ def test_what_rounding_leaves_of_a_saturated_softmax_is_no_saliency(exponent):
             x = self.stack(x)
             return F.scaled_dot_product_attention(self.query(x), x, self.value(x))
 
-    layers = {layer.name: layer for layer in ssnr.score(Looks(), input_shape=(7, 8))["synflow/layerwise_ssnr"].layers}
+    layers = {
+        layer.name: layer
+        for layer in ssnr.score(Looks(), None, ["synflow/layerwise_ssnr"], input_shape=(7, 8))[
+            "synflow/layerwise_ssnr"
+        ].layers
+    }
     assert layers["query.weight"].flag in ("dead", "unused")
     totals = [layers[name].total for name in ("stack.0.weight", "stack.3.weight", "value.weight")]
     assert totals[0] == pytest.approx(totals[1], rel=1e-9) == pytest.approx(totals[2], rel=1e-6)

@@ -31,7 +31,7 @@ def test_synflow_is_the_naive_one(seed):
     net = Net(seed)
     expected = naive_synflow(net, torch.ones((1, *SHAPE), dtype=torch.float64))
     found = ssnr.saliency(net, "synflow", input_shape=SHAPE)
-    layers = ssnr.score(net, input_shape=SHAPE)["synflow/layerwise_ssnr"].layers
+    layers = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=SHAPE)["synflow/layerwise_ssnr"].layers
     assert {layer.name for layer in layers if layer.flag == "unused"} == {n for n in found if expected.get(n) is None}
     for name, tensor in found.items():
         other = expected[name]

@@ -245,7 +245,9 @@ def test_all_constant_layers_are_degenerate_and_the_network_is_ok():
     scores = ssnr.score(net, input_shape=(7,), proxies=["synflow", "synflow/layerwise_ssnr"])
     assert scores["synflow"].value == pytest.approx(6.86)
     assert scores["synflow/layerwise_ssnr"][:3] == (0.0, None, "ok")
-    other = ssnr.score(net, input_shape=(7,), recipe="alethiometer")["synflow/layerwise_ssnr"]
+    other = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(7,), recipe="alethiometer")[
+        "synflow/layerwise_ssnr"
+    ]
     assert other.value == pytest.approx(6.86)
 
 
@@ -282,7 +284,7 @@ class Ignores(nn.Module):
 
 
 def test_a_network_that_ignores_its_input_is_dead_and_never_nan():
-    score = ssnr.score(Ignores(), input_shape=(2,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(Ignores(), None, ["synflow/layerwise_ssnr"], input_shape=(2,))["synflow/layerwise_ssnr"]
     assert score[:4] == (0.0, None, "dead", "the output does not depend on the input")
 
 
@@ -302,7 +304,7 @@ def test_every_tensor_of_a_nested_output_counts(pack):
             hidden = torch.relu(self.trunk(x))
             return pack(self.head(hidden), self.other(hidden))
 
-    score = ssnr.score(Two(), input_shape=(2,))["synflow/layerwise_ssnr"]
+    score = ssnr.score(Two(), None, ["synflow/layerwise_ssnr"], input_shape=(2,))["synflow/layerwise_ssnr"]
     assert score.value == pytest.approx(17.2927965761)
     assert [layer.total for layer in score.layers] == [25, 15, 10]
 
@@ -327,7 +329,9 @@ def test_raw_parameters_are_layers():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_half_precision_networks_are_scored_in_float64(dtype):
     net = golden().to(dtype)
-    assert ssnr.score(net, input_shape=(2,))["synflow/layerwise_ssnr"].value == pytest.approx(12.2927965761)
+    assert ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(2,))[
+        "synflow/layerwise_ssnr"
+    ].value == pytest.approx(12.2927965761)
     assert {p.dtype for p in net.parameters()} == {dtype}
 
 
@@ -349,7 +353,9 @@ def test_frozen_layers_are_scored_like_any_other():
 def test_a_boolean_buffer_is_left_as_it_is():
     net = golden()
     net.register_buffer("mask", torch.tensor([True, False]))
-    assert ssnr.score(net, input_shape=(2,))["synflow/layerwise_ssnr"].value == pytest.approx(12.2927965761)
+    assert ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(2,))[
+        "synflow/layerwise_ssnr"
+    ].value == pytest.approx(12.2927965761)
 
 
 def test_dropout_is_off_and_scores_repeat():
@@ -453,7 +459,9 @@ def test_rounding_dust_behind_a_kept_batch_norm_is_dead():
     assert bypassed["synflow/layerwise_ssnr"].value == pytest.approx(32.68191, rel=1e-6)
     kept = ssnr.score(net, input_shape=(1, 4, 4), proxies=["synflow"], recipe="seed(norms=none,mode=eval)")["synflow"]
     assert kept.value == pytest.approx(74.51963, rel=1e-6)
-    dust = ssnr.score(net, input_shape=(1, 4, 4), recipe="seed(norms=none,mode=train)")["synflow/layerwise_ssnr"]
+    dust = ssnr.score(
+        net, None, ["synflow/layerwise_ssnr"], input_shape=(1, 4, 4), recipe="seed(norms=none,mode=train)"
+    )["synflow/layerwise_ssnr"]
     assert (dust.value, dust.status) == (0.0, "dead")
 
 

@@ -78,6 +78,6 @@ def test_synaptic_flow_is_conserved_from_layer_to_layer():
     # layer's bias is the one thing that adds to R behind the layers before it.
     net = get_space("vgg").build("11-w8")
     nn.init.zeros_(net.classifier.bias)
-    layers = ssnr.score(net, input_shape=(3, 32, 32))["synflow/layerwise_ssnr"].layers
+    layers = ssnr.score(net, None, ["synflow/layerwise_ssnr"], input_shape=(3, 32, 32))["synflow/layerwise_ssnr"].layers
     assert len(layers) == 9
     assert [layer.total for layer in layers] == pytest.approx([layers[0].total] * 9, rel=1e-12)

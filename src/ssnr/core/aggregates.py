@@ -107,7 +107,7 @@ def ssnr(m: Moments) -> float:
 
 
 @register_aggregate(parameters=("p", "q", "r=0"))
-def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -> Scaled:
+def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -> Scaled | float:
     """Layer-wise SSNR Σ_l N_l^p (S_l / (N_l σ_l))^q / S^r, S = Σ_l S_l; the plain name is the paper's Σ_l S_l/σ_l.
 
     p = ½ and q = 1 sum the z-scores √N_l·mean/σ_l of the layers' mean saliency. q > 1 lets the layers with the smallest
@@ -128,7 +128,7 @@ def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -
         used = base != 0
         signal = float((m.numel[used].astype(np.float64) ** p * base[used] ** q).sum())
     if r == 0.0:
-        return Scaled(signal)
+        return signal
     total, _, exponent = _whole(m)
     if total <= 0:
         raise ScoringError(f"layerwise_ssnr({p:g},{q:g},{r:g}): the sum of all saliencies is not positive")

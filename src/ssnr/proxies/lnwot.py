@@ -21,7 +21,7 @@ def layer_determinants(outputs: Iterable[tuple[str, Tensor]]) -> dict[str, float
     >>> import torch
     >>> codes = torch.tensor([[True, True, False], [True, False, False]])
     >>> layer_determinants([("a", codes), ("b", codes[:, :1])])
-    {'a': 1.6094379124341003, 'b': 0.0}
+    {'a': 1.609437912434..., 'b': 0.0}
     """
     found: dict[str, float] = {}
     for name, code in outputs:
