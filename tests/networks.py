@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssnr import Score
+
 
 def golden() -> nn.Sequential:
     """x → Linear [[1, −2], [3, ½]] → ReLU → Linear [[−1, 2], [½, 1]], solved by hand."""
@@ -115,3 +117,8 @@ def state(net: nn.Module) -> list[object]:
         seen += [name, id(b), b.clone().numpy().tobytes()]
     seen.append(torch.get_rng_state().numpy().tobytes())
     return seen
+
+
+def brief(score: Score) -> tuple[float | None, float | None, str, str | None]:
+    """Value, logarithm, status and reason, without the layers."""
+    return score.value, score.log_value, score.status, score.reason

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ssnr.core.aggregates import register_aggregate as register_aggregate
     from ssnr.core.catalogue import register_proxy as register_proxy
     from ssnr.core.catalogue import register_saliency as register_saliency
+    from ssnr.core.catalogue import unregister as unregister
     from ssnr.core.errors import ArchitectureError as ArchitectureError
     from ssnr.core.errors import BenchmarkError as BenchmarkError
     from ssnr.core.errors import LayerCollapseWarning as LayerCollapseWarning
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from ssnr.core.moments import Moments as Moments
     from ssnr.core.recipes import Recipe as Recipe
     from ssnr.core.results import Score as Score
+    from ssnr.core.results import Scores as Scores
     from ssnr.data import Batch as Batch
     from ssnr.engine.runs import Row as Row
     from ssnr.engine.runs import sweep as sweep
+    from ssnr.proxies.capture import Context as Context
     from ssnr.proxies.controls import count as count
     from ssnr.pruning import Masks as Masks
     from ssnr.scoring import saliency as saliency
@@ -59,6 +62,9 @@ _HOME = {
     "Score": "core.results",
     "register_proxy": "core.catalogue",
     "register_saliency": "core.catalogue",
+    "unregister": "core.catalogue",
+    "Context": "proxies.capture",
+    "Scores": "core.results",
     "Masks": "pruning",
     "Recipe": "core.recipes",
     "saliency": "scoring",

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ssnr._version import SCORING_VERSION
 from ssnr.core.errors import StoreError
 from ssnr.core.moments import pack, unpack
-from ssnr.core.results import Result
+from ssnr.core.results import Result, Status
 
 FORMAT = 1
 _APPLICATION = 0x53534E52  # "SSNR"
@@ -242,7 +242,7 @@ class Store:
                 for row in self._db.execute(query, (*group, network)):
                     yield self._result(row, names)
 
-    def _result(self, row: tuple[str, str, str | None, int | None, bytes | None, float | None, float | None],
+    def _result(self, row: tuple[str, Status, str | None, int | None, bytes | None, float | None, float | None],
                 names: dict[int, list[str]]) -> Result:  # fmt: skip
         network, status, reason, layout, blob, value, seconds = row
         moments = None

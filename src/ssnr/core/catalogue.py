@@ -5,10 +5,11 @@ To add one of your own, see `register_saliency` and `register_proxy`; `ssnr list
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ssnr.core.aggregates import AGGREGATES
 from ssnr.core.errors import UsageError
@@ -24,8 +25,8 @@ class Saliency:
     Attributes:
         name: as in `name/aggregate`.
         measured: the saliency whose moments hold this one: `snip` is the magnitude of `plain`.
-        family: which pass computes it: "synflow", "gradient" (shared by all of them), "noise" (the same passes on
-            images that are drawn), "weights" or "custom".
+        family: who it shares its passes with: "synflow", "gradient", "noise" (the passes of gradient on images that
+            are drawn), "weights" (no pass) or "custom" (`ssnr.scoring.families` has the table).
         data: whether it needs a batch with labels.
         passes: cost, in forward (F), backward (B) and Hessian-vector (H) passes.
         higher_is_better: the direction its authors use.
@@ -57,17 +58,35 @@ class Saliency:
 
 @dataclass(frozen=True)
 class PlainProxy:
-    """A training-free score that is not a sum over weights: a function of network and batch."""
+    """A training-free score that is not a sum over weights.
+
+    Attributes:
+        name: as it is asked for.
+        family: "control" (a count), "context" (function of a `Context`, passes shared) or "own" (function of network
+            and batch).
+        data: whether it needs a batch.
+        formula: in symbols, or in words.
+        reference: authors and year.
+        higher_is_better: the direction its authors use.
+        passes: cost, in forward (F) and backward (B) passes.
+        function: None for the controls, which a space counts.
+        builtin: whether it comes with this package, which lets its errors through.
+    """
 
     name: str
-    function: Callable[..., float] | None  # None for the controls, which a space counts
+    family: str
     data: bool
     formula: str
     reference: str
     higher_is_better: bool = True
-    control: bool = False
     passes: str = ""
-    shared: bool = False  # whether the function takes a `Context` and shares its passes
+    function: Callable[..., float] | None = None
+    builtin: bool = False
+
+    @property
+    def control(self) -> bool:
+        """Whether it only counts."""
+        return self.family == "control"
 
 
 SALIENCIES: Registry[Saliency] = Registry("proxy")
@@ -103,20 +122,21 @@ for _name, _formula in (
     ("reachable_params", "scored weights on some path from input to output"),
     ("layers", "scored layers on some path from input to output"),
 ):
-    PLAIN.add(_name, PlainProxy(_name, None, False, _formula, "control", control=True))
+    PLAIN.add(_name, PlainProxy(_name, "control", False, _formula, "control"))
 
 for _of_field in TABLE.values():
     PLAIN.add(
         _of_field.name,
         PlainProxy(
             _of_field.name,
-            _of_field.__call__,
+            "context",
             data=_of_field.data,
             formula=_of_field.formula,
             reference=_of_field.reference,
             higher_is_better=_of_field.higher_is_better,
             passes=_of_field.passes,
-            shared=True,
+            function=_of_field.__call__,
+            builtin=True,
         ),
     )
 
@@ -141,6 +161,15 @@ HEADLINE = "noise_ssnr"
 PAPER = "synflow/layerwise_ssnr"
 
 
+def entry_of(measured: str) -> Saliency | PlainProxy:
+    """The saliency or plain proxy of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return SALIENCIES[measured] if measured in SALIENCIES else PLAIN[measured]
+
+
 def twins_share(measured: str, recipe: Recipe) -> bool:
     """Whether architectures that are one network but for weights that reach nothing have one value.
 
@@ -150,39 +179,107 @@ def twins_share(measured: str, recipe: Recipe) -> bool:
     return passes and recipe.idle == "exclude"
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def register_saliency(function: F) -> F: ...
+@overload
 def register_saliency(
     *, data: bool = True, reference: str = "", formula: str = "", higher_is_better: bool = True
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[F], F]: ...
+def register_saliency(
+    function: F | None = None,
+    *,
+    data: bool = True,
+    reference: str = "",
+    formula: str = "",
+    higher_is_better: bool = True,
+) -> F | Callable[[F], F]:
     """Add a saliency under its function's name: `function(net, batch)` → {parameter name: tensor of its shape}.
 
-    Everything else (aggregates, sweeps, studies) works with it at once.
+    Everything else (aggregates, sweeps, studies) works with it at once. With or without parentheses.
+
+    Args:
+        function: given where the decorator is written without parentheses.
+        data: whether it needs a batch.
+        reference: authors and year.
+        formula: in symbols; default the first line of the docstring.
+        higher_is_better: the direction.
+
+    Raises:
+        UsageError: the name is taken.
     """
 
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        name = function.__name__
-        if name in PLAIN or name in NAMED:
-            raise UsageError(f"a proxy named {name!r} is registered already")
-        summary = formula or (function.__doc__ or "").strip().split("\n")[0]
-        SALIENCIES.add(name, Saliency(name, name, "custom", data, "", summary, reference, higher_is_better, function))
-        return function
+    def add(own: F) -> F:
+        name, summary = _described(own, formula)
+        SALIENCIES.add(name, Saliency(name, name, "custom", data, "", summary, reference, higher_is_better, own))
+        return own
 
-    return add
+    return add if function is None else add(function)
 
 
+@overload
+def register_proxy(function: F) -> F: ...
+@overload
 def register_proxy(
     *, data: bool = True, reference: str = "", formula: str = "", higher_is_better: bool = True
-) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Add a plain proxy under its function's name: `function(net, batch)` → one float."""
+) -> Callable[[F], F]: ...
+def register_proxy(
+    function: F | None = None,
+    *,
+    data: bool = True,
+    reference: str = "",
+    formula: str = "",
+    higher_is_better: bool = True,
+) -> F | Callable[[F], F]:
+    """Add a plain proxy under its function's name: `function(net, batch)` or `function(context)` → one number.
 
-    def add(function: Callable[..., float]) -> Callable[..., float]:
-        name = function.__name__
-        if name in SALIENCIES or name in NAMED:
-            raise UsageError(f"a proxy named {name!r} is registered already")
-        summary = formula or (function.__doc__ or "").strip().split("\n")[0]
-        PLAIN.add(name, PlainProxy(name, function, data, summary, reference, higher_is_better))
-        return function
+    A function of one argument gets a `Context`: network, batch, loss, recipe, seed, and passes that are shared with
+    the other proxies of the call (`ssnr.proxies.capture.capture_of(context)`). Arguments as in `register_saliency`.
 
-    return add
+    Raises:
+        UsageError: the name is taken, or the function takes neither one argument nor two.
+    """
+
+    def add(own: F) -> F:
+        name, summary = _described(own, formula)
+        taken = _arguments(own)
+        if taken not in (1, 2):
+            raise UsageError(f"proxy {name}: expected {name}(net, batch) or {name}(context), got {taken} arguments")
+        family = "context" if taken == 1 else "own"
+        PLAIN.add(name, PlainProxy(name, family, data, summary, reference, higher_is_better, function=own))
+        return own
+
+    return add if function is None else add(function)
+
+
+def unregister(name: str) -> None:
+    """Take a saliency or proxy of your own out again, so that a notebook can define it anew.
+
+    Raises:
+        UsageError: no such name, or one that comes with this package.
+    """
+    entry = entry_of(name)
+    own = entry.function is not None and not (isinstance(entry, PlainProxy) and entry.builtin)
+    if not own:
+        raise UsageError(f"{name} comes with ssnr and stays")
+    (SALIENCIES if isinstance(entry, Saliency) else PLAIN).remove(name)
+
+
+def _described(function: Callable[..., Any], formula: str) -> tuple[str, str]:
+    """Name and formula of a user's function; the name must be free."""
+    name = function.__name__
+    if name in SALIENCIES or name in PLAIN or name in NAMED or name in COMBINED or name in RULES:
+        raise UsageError(f"a proxy named {name!r} is registered already")
+    return name, formula or (function.__doc__ or "").strip().split("\n")[0]
+
+
+def _arguments(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function must be given."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
 
 
 @dataclass(frozen=True)

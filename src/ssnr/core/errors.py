@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Literal
+
+# Why a network has no score:
+#   raised       its own code raised, in building, forward, loss or backward
+#   precision    the same, because an operation does not exist in the recipe's dtype
+#   nan          a saliency or the loss is NaN
+#   infinite     a saliency or the loss is infinite
+#   detached     the output is detached from every weight
+#   refused      the network is not of the kind that a proxy can read
+#   lost         its worker crashed, took too long, or ran out of memory
+FailureKind = Literal["raised", "precision", "nan", "infinite", "detached", "refused", "lost"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no number: a kind for programs, and a line for people."""
+
+    kind: FailureKind
+    reason: str
 
 
 class SsnrError(Exception):
@@ -20,6 +40,15 @@ class ArchitectureError(UsageError):
 class ScoringError(SsnrError):
     """This network cannot be scored; the reason becomes the score's `reason`."""
 
+    def __init__(self, reason: str, kind: FailureKind = "refused") -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+    @property
+    def failure(self) -> Failure:
+        """The same as a value."""
+        return Failure(self.kind, str(self))
+
 
 class StoreError(SsnrError):
     """The store cannot be opened, read or written."""
@@ -34,7 +63,24 @@ class BenchmarkError(SsnrError):
 
 
 class LayerCollapseWarning(UserWarning):
-    """Pruning left a layer without a weight; nothing behind it sees the input through it."""
+    """Pruning left a layer without a weight; what comes after it does not see the input through it."""
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """The kind of failure that an exception of a network's own code is.
+
+    >>> kind_of(NotImplementedError("hist is not implemented for Double"))
+    'precision'
+    """
+    said = str(error)
+    return "precision" if "Double" in said or "float64" in said else "raised"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Any exception that a pass raised, as a value."""
+    if isinstance(error, ScoringError):
+        return error.failure
+    return Failure(kind_of(error), f"{type(error).__name__}: {one_line(error)}")
 
 
 def one_line(error: BaseException, most: int = 300) -> str:

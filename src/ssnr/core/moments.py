@@ -171,7 +171,9 @@ def from_tensors(
             continue
         if not np.isfinite(row.columns[-1]):
             kind = "NaN" if np.isnan(row.columns[-1]) else "infinity"
-            raise ScoringError(f"layer {name!r}: its saliency is not finite ({kind})")
+            raise ScoringError(
+                f"layer {name!r}: its saliency is not finite ({kind})", "nan" if kind == "NaN" else "infinite"
+            )
         shift = (exponent or {}).get(name, 0) if row.columns[-1] else 0
         rows.append(row._replace(exponent=row.exponent + shift))
     table = np.array([row.columns for row in rows], dtype=np.float64).reshape(len(rows), len(COLUMNS))

@@ -1,33 +1,49 @@
-"""What a measurement and a score are: status, value or reason, layers; and moments → score, in one place."""
+"""What a measurement and a score are: status, value or reason, layers; and measurement → score, in one place."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ssnr.core import views
 from ssnr.core.aggregates import AGGREGATES
 from ssnr.core.catalogue import Proxy
-from ssnr.core.errors import ScoringError
+from ssnr.core.errors import Failure, FailureKind, ScoringError
 from ssnr.core.moments import LayerScore, Moments
 from ssnr.core.recipes import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Status = Literal["ok", "dead", "failed"]
 
 # How the note begins that lists the modules which synflow only approximates.
 APPROXIMATED = "approximated, not of degree one at |θ|: "
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Score:
     """One proxy of one network.
 
-    `value` is None where scoring failed (`reason` says why) and may be infinite where only `log_value`, the natural
-    logarithm of a positive value, can hold the number. `status` is "ok", "dead" (the output does not depend on the
-    input; value 0) or "failed". `notes` say what a reader of the number should know.
+    Attributes:
+        value: None where scoring failed; infinite where only `log_value` can hold the number.
+        log_value: natural logarithm of a positive sum.
+        status: "ok", "dead" (the output does not depend on the input; value 0) or "failed".
+        reason: why it is dead or failed.
+        layers: what each layer adds.
+        notes: what a reader of the number should know.
+        kind: of a failure, for programs (`ssnr.core.errors.FailureKind`); stores keep the reason alone.
     """
 
     value: float | None
     log_value: float | None = None
-    status: str = "ok"
+    status: Status = "ok"
     reason: str | None = None
     layers: tuple[LayerScore, ...] = ()
     notes: tuple[str, ...] = ()
+    kind: FailureKind | None = field(default=None, compare=False)
 
     @property
     def approximated(self) -> tuple[str, ...]:
@@ -35,10 +51,43 @@ class Score(NamedTuple):
         listed = [note.removeprefix(APPROXIMATED) for note in self.notes if note.startswith(APPROXIMATED)]
         return tuple(listed[0].split(", ")) if listed else ()
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer: name, numel, total, sigma, ratio, flag."""
+        return views.layers_frame(self.layers)
 
-def failed(reason: str) -> Score:
+    def plot(self) -> Figure:
+        """Bars of Σ S, σ and their ratio, layer by layer."""
+        return views.layers_figure(self.layers, views.headline(self))
+
+    def __repr__(self) -> str:
+        return f"Score({views.headline(self)})"
+
+    def _repr_html_(self) -> str:
+        return views.score_html(self)
+
+
+class Scores(dict[str, Score]):
+    """The scores of one network, by proxy: a dictionary that notebooks show as a table."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a proxy: value, log_value, status, reason, notes."""
+        return views.scores_frame(self)
+
+    def plot(self) -> Figure:
+        """Bars of the layers of the first score that has any.
+
+        Raises:
+            UsageError: none has.
+        """
+        return views.layers_figure(*views.with_layers(self))
+
+    def _repr_html_(self) -> str:
+        return views.scores_html(self)
+
+
+def failed(reason: str, kind: FailureKind = "refused") -> Score:
     """A score without a number."""
-    return Score(None, None, "failed", reason)
+    return Score(None, None, "failed", reason, kind=kind)
 
 
 def evaluate(
@@ -47,6 +96,7 @@ def evaluate(
     recipe: Recipe,
     status: str = "ok",
     reason: str | None = None,
+    notes: tuple[str, ...] = (),
     *,
     with_layers: bool = True,
 ) -> Score:
@@ -59,18 +109,18 @@ def evaluate(
         m = m.magnitude()
     layers = m.layers() if with_layers else ()
     if status == "dead" or m.dead.all():
-        return Score(0.0, None, "dead", reason or "no weight has any saliency", layers)
+        return Score(0.0, None, "dead", reason or "no weight has any saliency", layers, notes)
     try:
         result = AGGREGATES[proxy.aggregate](m, *proxy.arguments)
     except ScoringError as error:
-        return failed(str(error))._replace(layers=layers)
+        return Score(None, None, "failed", str(error), layers, notes, error.kind)
     value, log_value = result.value, result.log
     if value != value:
-        return failed(f"{proxy.text} is not a number")._replace(layers=layers)
+        return Score(None, None, "failed", f"{proxy.text} is not a number", layers, notes, "nan")
     if takes_logarithm(proxy, recipe):
         value, log_value = (log_value if log_value is not None else 0.0), None
     overflow = "beyond float64: see log_value" if abs(value) == float("inf") else None
-    return Score(value, log_value, "ok", overflow, layers)
+    return Score(value, log_value, "ok", overflow, layers, notes)
 
 
 def takes_logarithm(proxy: Proxy, recipe: Recipe) -> bool:
@@ -92,13 +142,40 @@ class Counts(NamedTuple):
     layers: int
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Result:
     """One measurement: moments of a saliency, or the value of a plain proxy, or the reason why neither is there."""
 
     network: str
-    status: str
+    status: Status
     reason: str | None = None
     moments: Moments | None = None
     value: float | None = None
     seconds: float | None = None
-    notes: tuple[str, ...] = ()  # not stored: they say what holds for every network of a space
+    notes: tuple[str, ...] = ()
+    kind: FailureKind | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, failure: Failure, network: str = "") -> Result:
+        """The measurement that failed."""
+        return cls(network, "failed", failure.reason, kind=failure.kind)
+
+
+def score_of(proxy: Proxy, result: Result, recipe: Recipe, *, with_layers: bool = True) -> Score:
+    """What is measured, or read from a store → the score of a proxy that it was measured for."""
+    if result.status == "failed":
+        return failed(result.reason or "unknown", result.kind or "refused")
+    if proxy.saliency is not None and result.moments is not None:
+        return evaluate(
+            proxy, result.moments, recipe, result.status, result.reason, result.notes, with_layers=with_layers
+        )
+    if result.status == "dead":
+        return Score(0.0, None, "dead", result.reason, notes=result.notes)
+    if proxy.saliency is None and result.value is not None and result.value == result.value:
+        return Score(result.value, None, "ok", result.reason, notes=result.notes)
+    return failed(result.reason or "the store holds no number for it")
+
+
+def scores_of(proxies: tuple[Proxy, ...], results: Mapping[str, Result], recipe: Recipe) -> Scores:
+    """The scores of one network, by proxy text."""
+    return Scores({proxy.text: score_of(proxy, results[proxy.measured], recipe) for proxy in proxies})

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ssnr.core.catalogue import Proxy, twins_share
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe
-from ssnr.core.results import Score, evaluate, failed
+from ssnr.core.results import Score, failed, score_of
 from ssnr.engine import local as _workers
 from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
 from ssnr.engine.worker import score_chunk
@@ -134,8 +134,6 @@ def read(layout: Plan, store: Store) -> Iterator[Row]:
             result = found[proxy.measured]
             if result is None:
                 scores[proxy.text] = failed("not in the store")
-            elif result.moments is None:
-                scores[proxy.text] = Score(result.value, None, result.status, result.reason)
             else:
-                scores[proxy.text] = evaluate(proxy, result.moments, layout.job.recipe, result.status, result.reason)
+                scores[proxy.text] = score_of(proxy, result, layout.job.recipe)
         yield Row(arch, scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ssnr.core.errors import Failure, kind_of
 from ssnr.core.results import Result
 from ssnr.engine.plans import Chunk, Job, Scored
 from ssnr.spaces import Space
@@ -29,8 +30,8 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
             if job.device != "cpu":  # even a `to` that moves nothing walks the whole network
                 net = net.to(job.device)
         except Exception as error:
-            reason = f"building it raised {type(error).__name__}: {error}"
-            found += [(name, Result(network, "failed", reason)) for name in measured]
+            failure = Failure(kind_of(error), f"building it raised {type(error).__name__}: {error}")
+            found += [(name, Result.of(failure, network)) for name in measured]
             continue
         results = measure(
             net, measured, batch=job.batch, input_shape=job.space.input_shape, recipe=job.recipe, seed=job.seed,

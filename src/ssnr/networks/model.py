@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssnr.core.errors import ScoringError, UsageError
+from ssnr.core.errors import ScoringError, UsageError, kind_of
 from ssnr.core.recipes import Recipe
 from ssnr.networks import masks as _masks
 from ssnr.networks.calling import Forward as Forward
@@ -140,7 +140,7 @@ class Model:
             except ScoringError:
                 raise
             except (Exception, SystemExit) as error:
-                raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
+                raise ScoringError(explain(self.net, lambda: self._run(inputs), error), kind_of(error)) from error
         if not isinstance(output, Tensor) and (note := ignored(output)):
             self.notes[note] = None
         if self._one_precision and torch.is_grad_enabled() and (shapes := strangers(output, weights)):
@@ -194,7 +194,7 @@ class Model:
             with torch.enable_grad(), as_written():
                 self._run(inputs)
         except Exception as error:
-            raise ScoringError(explain(self.net, lambda: self._run(inputs), error)) from error
+            raise ScoringError(explain(self.net, lambda: self._run(inputs), error), kind_of(error)) from error
         self.notes["lazy modules took their shapes from the input, and weights from the seed"] = None
 
     def _run(self, inputs: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssnr.core.errors import ScoringError, UsageError
+from ssnr.core.errors import ScoringError, UsageError, kind_of
 from ssnr.core.recipes import Recipe
 from ssnr.data import Batch
 from ssnr.interpret.approximated import reaches
@@ -351,7 +351,7 @@ def gradients(value: Tensor, leaves: Sequence[Tensor], **options: Any) -> list[T
         return list(torch.autograd.grad(value, leaves, allow_unused=True, **options))
     except (RuntimeError, NotImplementedError) as error:
         said = " ".join(str(error).split())
-        raise ScoringError(f"the backward pass raised {type(error).__name__}: {said}") from error
+        raise ScoringError(f"the backward pass raised {type(error).__name__}: {said}", kind_of(error)) from error
 
 
 def part(value: Any, which: slice) -> Any:

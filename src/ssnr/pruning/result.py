@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from ssnr.core.errors import SsnrError, UsageError
+from ssnr.core.views import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 _FORMAT = "ssnr masks 1"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Masks:
     """Which weights of a network are kept.
 
@@ -58,6 +60,40 @@ class Masks:
         rows = [(name, mask.numel(), int(mask.sum())) for name, mask in self.tensors.items()]
         table = pd.DataFrame(rows, columns=["name", "numel", "kept"])
         return table.assign(density=table["kept"] / table["numel"], collapsed=table["kept"] == 0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The same as `table`: every result has `to_frame`."""
+        return self.table()
+
+    def plot(self) -> Figure:
+        """The share of each layer that is kept, with the share of all as a line."""
+        from matplotlib.figure import Figure
+
+        table = self.table()
+        figure = Figure(figsize=(6.0, max(2.4, 0.9 + 0.22 * len(table))), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(range(len(table)), table["density"], color="#2a6fbb")
+        axes.axvline(self.density, color="#555555", linestyle="--", linewidth=1)
+        axes.set_yticks(range(len(table)), list(table["name"]))
+        axes.set_xlabel("share of the weights that is kept (dashed: of all layers)")
+        axes.invert_yaxis()
+        axes.set_title(self._headline(), fontsize="medium")
+        return figure
+
+    def _headline(self) -> str:
+        empty = f", {len(self.collapsed)} of {len(self.tensors)} layers empty" if self.collapsed else ""
+        by = f" by {self.how['saliency']}" if "saliency" in self.how else ""
+        return f"{self.kept:,} of {self.total:,} weights kept{by} ({self.density:.3g}){empty}"
+
+    def __repr__(self) -> str:
+        return f"Masks({self._headline()})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{mask.numel():,}", f"{int(mask.sum()):,}", f"{int(mask.sum()) / mask.numel():.3g}")
+            for name, mask in self.tensors.items()
+        ]
+        return html_table(("layer", "weights", "kept", "share"), rows, self._headline())
 
     def save(self, path: str | Path) -> None:
         """Write them as plain tensors: `torch.load(path, weights_only=True)["masks"]` is a dictionary of bool tensors.

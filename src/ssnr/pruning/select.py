@@ -14,7 +14,7 @@ from ssnr.core.catalogue import PLAIN, SALIENCIES, Saliency
 from ssnr.core.errors import LayerCollapseWarning, ScoringError, UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.core.registry import unknown
-from ssnr.data import Batch, batch_of
+from ssnr.data import batch_of
 from ssnr.networks.calling import Forward
 from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
@@ -22,6 +22,7 @@ from ssnr.pruning.attach import applied, refuse_pruned
 from ssnr.pruning.result import Masks
 from ssnr.saliencies import Loss
 from ssnr.scoring import signal_of
+from ssnr.scoring.job import Job
 
 SCOPES = ("global", "layer")
 RANDOM = "random"
@@ -86,6 +87,7 @@ def masks(
     density, rounds = _check(saliency, density, scope, rounds)
     if rule is not None and rule.data and given is None:
         raise UsageError(f"{saliency} needs a batch: masks(…, batch=(inputs, targets)), or --data on the command line")
+    job = Job.of(net, [], given, input_shape, loss, forward, chosen, seed)
     with preserved(net):
         model = Model(net, chosen, forward)
         refuse_pruned(net)
@@ -94,7 +96,7 @@ def masks(
         steps = rounds if density < 1 else 1  # where all are kept, one pass tells which take part
         for step in range(1, steps + 1):
             torch.manual_seed(seed)
-            scores = _scores(model, names, rule, kept, given, input_shape, loss, seed)
+            scores = _scores(model, names, rule, kept, job)
             if not kept:
                 kept = {name: torch.ones(s.shape, dtype=torch.bool, device=s.device) for name, s in scores.items()}
                 _check_count(density, sum(s.numel() for s in scores.values()), scope)
@@ -172,20 +174,19 @@ def _smallest(values: Tensor, rank: int) -> float:
 
 
 def _scores(
-    model: Model, names: list[str], rule: Saliency | None, kept: dict[str, Tensor], batch: Batch | None,
-    input_shape: tuple[int, ...] | None, loss: Loss | None, seed: int,
-) -> dict[str, Tensor]:  # fmt: skip
+    model: Model, names: list[str], rule: Saliency | None, kept: dict[str, Tensor], job: Job
+) -> dict[str, Tensor]:
     """How much each weight is to be kept, given those that are; layers that take no part are left out."""
     if rule is None:
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(job.seed)
         return {n: torch.rand(model.scored[n].shape, generator=draw, dtype=torch.float64) for n in names}
     if kept and rule.family == "custom":
         # A user's function reads the network itself.
         with applied(model.net, kept):
-            signal = signal_of(Model(model.net, model.recipe), rule, batch, input_shape, loss, seed)
+            signal = signal_of(Model(model.net, model.recipe), rule, job)
     else:
         model.masks = kept
-        signal = signal_of(model, rule, batch, input_shape, loss, seed)
+        signal = signal_of(model, rule, job)
     if kept:
         names = list(kept)
     elif signal.rounding:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ssnr.core.errors import ScoringError
+from ssnr.core.errors import Failure, ScoringError, kind_of
 from ssnr.data import Batch
 from ssnr.interpret.approximated import reaches
 from ssnr.interpret.differentiable import differentiable, in_channels_last
@@ -32,18 +32,6 @@ ROUNDING = (
 )
 
 
-class Refused(dict[str, Tensor | None]):
-    """The tensors of a saliency that could not be computed beside others that could: whoever reads them gets why."""
-
-    def __init__(self, error: ScoringError) -> None:
-        super().__init__()
-        self._error = error
-
-    def items(self) -> NoReturn:
-        """Raises the reason."""
-        raise self._error
-
-
 class Pass(NamedTuple):
     """A forward pass up to the loss, and what it is differentiated by."""
 
@@ -55,7 +43,7 @@ class Pass(NamedTuple):
 
 def gradient_saliencies(
     model: Model, batch: Batch, names: Collection[str], loss: Loss | None = None
-) -> dict[str, Signal]:
+) -> dict[str, Signal | Failure]:
     """plain, grad_norm, fisher and grasp from shared passes; g = ∂L/∂θ, L the mean loss on one batch.
 
         plain      θ ⊙ g                       (Mozer & Smolensky, 1989); snip is its magnitude (Lee et al., 2019)
@@ -68,6 +56,9 @@ def gradient_saliencies(
         batch: inputs and targets.
         names: which of the four.
         loss: (output, targets) → scalar; the default is mean cross-entropy, or mean squared error for float targets.
+
+    Returns:
+        A signal each, or why there is none although the others could be computed.
 
     Raises:
         ScoringError: the forward or backward pass raised, or the loss is not finite.
@@ -88,7 +79,7 @@ def gradient_saliencies(
     def signal(tensors: Gradients) -> Signal:
         return Signal(spread(model, dict(zip(leaves, tensors, strict=True))), dead, rounding=rounding)
 
-    found: dict[str, Signal] = {}
+    found: dict[str, Signal | Failure] = {}
     if "plain" in names:
         found["plain"] = signal(plain)
     if "grad_norm" in names:
@@ -102,7 +93,7 @@ def gradient_saliencies(
         try:
             found["grasp"] = signal(_grasp(model, made, first, partial(forward, channels_last=False)))
         except ScoringError as error:
-            found["grasp"] = Signal(Refused(error))
+            found["grasp"] = error.failure
     return found
 
 
@@ -116,13 +107,13 @@ def _is_rounding(loss: Tensor, plain: Gradients) -> bool:
     return 0.0 < float(sums.max()) <= _DUST * torch.finfo(loss.dtype).eps * float(loss.abs())
 
 
-def _fisher(capture: Channels, signal: Signal, leaves: Mapping[str, Tensor], gradients: Gradients) -> Signal:
+def _fisher(capture: Channels, signal: Signal, leaves: Mapping[str, Tensor], gradients: Gradients) -> Signal | Failure:
     """The signal, with a note on the layers that fisher cannot see; refused where it sees none."""
     used = [name for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None]
     unseen = capture.unseen(used)
     if used and len(unseen) == len(used):
         reads = "fisher reads what convolution and linear layers put out, which this network computes in other ways"
-        return Signal(Refused(ScoringError(reads)))
+        return Failure("refused", reads)
     if not unseen:
         return signal
     listed = ", ".join(unseen)
@@ -168,7 +159,7 @@ def _forward(
             output = model.call(weights, inputs)
         value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
     if not value.requires_grad and any(out.requires_grad for out in flatten(output)):
-        raise ScoringError("the loss is detached from the network's output: nothing to differentiate")
+        raise ScoringError("the loss is detached from the network's output: nothing to differentiate", "detached")
     return Pass(value, leaves, capture, bool(sources) and not reaches(value, sources))
 
 
@@ -272,5 +263,5 @@ def _grad(
         return list(torch.autograd.grad(values, inputs, along, create_graph=create_graph, allow_unused=True))
     except (RuntimeError, NotImplementedError) as error:
         raise ScoringError(
-            f"the backward pass raised {type(error).__name__}: {' '.join(str(error).split())}"
+            f"the backward pass raised {type(error).__name__}: {' '.join(str(error).split())}", kind_of(error)
         ) from error

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr.core.errors import ScoringError, SsnrError, UsageError, one_line
+from ssnr.core.errors import ScoringError, SsnrError, UsageError, kind_of, one_line
 from ssnr.networks.calling import outputs_of
 from ssnr.networks.precision import OnePrecision
 from ssnr.networks.trees import flatten, moved
@@ -54,12 +54,13 @@ def loss_of(
     except SsnrError:
         raise
     except Exception as error:
-        raise ScoringError(f"the loss raised {type(error).__name__}: {one_line(error)}") from error
+        raise ScoringError(f"the loss raised {type(error).__name__}: {one_line(error)}", kind_of(error)) from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(f"the loss should be one number, got {got}")
     if not bool(torch.isfinite(value)):
-        raise ScoringError(f"the loss is {float(value.detach())}")
+        number = float(value.detach())
+        raise ScoringError(f"the loss is {number}", "nan" if number != number else "infinite")
     return value.reshape(())
 
 

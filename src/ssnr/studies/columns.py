@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ssnr import benchmarks
 from ssnr.core.catalogue import CONTROLS, Proxy, twins_share
 from ssnr.core.errors import UsageError
-from ssnr.core.recipes import Recipe, get_recipe
+from ssnr.core.recipes import get_recipe
 from ssnr.core.registry import unknown
-from ssnr.core.results import Result, Score, evaluate, failed, takes_logarithm
+from ssnr.core.results import score_of, takes_logarithm
 from ssnr.store import Architecture, Group, Store
 from ssnr.studies import populations, stats
 from ssnr.studies import top as tops
@@ -132,7 +132,7 @@ def evaluate_group(store: Store, group: Group, proxies: Sequence[Proxy], joined:
         if at is None:
             continue
         for k, proxy in enumerate(proxies):
-            score = _score(proxy, result, recipe)
+            score = score_of(proxy, result, recipe, with_layers=False)
             status[k, at] = STATUSES.index(score.status)
             if score.reason is not None:
                 reasons[k, at] = score.reason
@@ -146,18 +146,6 @@ def evaluate_group(store: Store, group: Group, proxies: Sequence[Proxy], joined:
                 takes_logarithm(proxy, recipe))
         for k, proxy in enumerate(proxies)
     ]  # fmt: skip
-
-
-def _score(proxy: Proxy, result: Result, recipe: Recipe) -> Score:
-    if result.status == "failed":
-        return failed(result.reason or "unknown")
-    if proxy.saliency is not None and result.moments is not None:
-        return evaluate(proxy, result.moments, recipe, result.status, result.reason, with_layers=False)
-    if result.status == "dead":
-        return Score(0.0, None, "dead", result.reason)
-    if proxy.saliency is None and result.value is not None and result.value == result.value:
-        return Score(result.value, None, "ok", result.reason)
-    return failed(result.reason or "the store holds no number for it")
 
 
 def report(columns: Sequence[Column], notes: list[str]) -> None:

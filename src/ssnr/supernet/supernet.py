@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssnr.core.errors import UsageError
+from ssnr.core.errors import Failure, UsageError
 from ssnr.core.moments import Moments
 from ssnr.core.results import Result
 from ssnr.data import Batch as Images
@@ -258,8 +258,9 @@ def _finite(arch: str, moments: Moments, seconds: float) -> Result:
     if not bad.any():
         return Result(arch, "ok", None, moments, None, seconds)
     first = int(bad.argmax())
-    kind = "NaN" if np.isnan(moments.peak[first]) else "infinity"
-    return Result(arch, "failed", f"layer {moments.names[first]!r}: its saliency is not finite ({kind})")
+    nan = bool(np.isnan(moments.peak[first]))
+    reason = f"layer {moments.names[first]!r}: its saliency is not finite ({'NaN' if nan else 'infinity'})"
+    return Result.of(Failure("nan" if nan else "infinite", reason), arch)
 
 
 def _draw(layout: Layout, seed: int, space: str) -> Iterator[Tensor]:
