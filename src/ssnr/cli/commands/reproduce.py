@@ -152,3 +152,49 @@ def table1(
         return
     terminal.show(result.to_rich())
     print("\n".join([*result.notes, "", *map(str, (path, *result.files))]))
+
+
+@reproduce.command()
+def evidence(
+    out: options.Out = Path("out"),
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(callback=options.at_least("--seeds", 1), help="Initialisations and images, 0 … K−1."),
+    ] = 5,
+    data: Annotated[str | None, typer.Option(help="cifar10:DIR, for real images; default SSNR_CIFAR10.")] = None,
+    curves: Annotated[bool, typer.Option("--curves/--no-curves", help="More images, real ones, other inputs.")] = True,
+    most_images: Annotated[
+        int,
+        typer.Option(callback=options.at_least("--most-images", 1), help="Where the curve over images ends."),
+    ] = 64,
+    workers: options.Workers = None,
+    json: options.Json = False,
+) -> None:
+    """What one image of noise says of accuracy, on every benchmark, with the choice of the proxy frozen."""
+    from ssnr.cli.curve import cifar10_folder
+    from ssnr.cli.sweeping import swept
+    from ssnr.paper import evidence as study
+    from ssnr.paper import evidence_page
+    from ssnr.spaces import get_space
+
+    chosen = study.parts(part)
+    folder = cifar10_folder(data) if curves else None
+    options.make_folder(out)
+    points = study.points(folder, most_images) if curves else []
+    for sweep in (*study.sweeps(chosen, seeds), *(point.sweep for point in points)):
+        path, space = study.path_of(out, sweep.space), get_space(sweep.space)
+        for seed in sweep.seeds:
+            swept(space, sweep.architectures, parse_proxies(sweep.proxies), path, workers, seed, sweep.batch,
+                  sweep.recipe)  # fmt: skip
+    with terminal.status("correlating and drawing"):
+        found = study.evidence(out, part, seeds=seeds, curves=points)
+        files = evidence_page.write(found, out)
+    if json:
+        terminal.print_json(evidence_page.to_json(found) | {"files": [str(file) for file in files]})
+        return
+    terminal.show(evidence_page.correlations(found).to_rich())
+    print("\n".join(str(file) for file in files))
