@@ -6,6 +6,7 @@ file imports torch, pandas and the like only inside its function, so that `ssnr 
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from typer.core import TyperGroup
 from ssnr.core.errors import Interrupted, SsnrError, UsageError
 
 INTERRUPTED = 130
+# The signal that asks this process to end, once one has come: what a scheduler, `kill` and a closed terminal send.
+_ended_by: list[int] = []
 # typer's own errors, wherever the installed version keeps them.
 _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -42,6 +45,7 @@ class Group(TyperGroup):
             sys.exit(_explained(error))
         if code == INTERRUPTED:
             _say("interrupted")
+            code = 128 + _ended_by[0] if _ended_by else code
         sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -59,7 +63,7 @@ def _explained(error: BaseException) -> int:
         return 2
     if isinstance(error, (KeyboardInterrupt, typer.Abort, Interrupted)):
         _say(str(error) or "interrupted")
-        return INTERRUPTED
+        return 128 + _ended_by[0] if _ended_by else INTERRUPTED
     if isinstance(error, SsnrError):
         _say(str(error))
         return 2 if isinstance(error, UsageError) else 1
@@ -122,6 +126,15 @@ def command_line() -> typer.Typer:
     return app
 
 
+def _end(number: int, frame: Any) -> None:
+    """As Ctrl-C does: what is done is kept and said, and workers end."""
+    _ended_by.append(number)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
     command_line()()

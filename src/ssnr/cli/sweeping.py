@@ -21,9 +21,10 @@ MOST = 1_000_000  # architectures up to which `--archs all` is taken at its word
 
 def swept(
     space: Space, archs: list[str], proxies: tuple[Proxy, ...], path: Path, workers: int | None, seed: int,
-    batch: Batch | None, recipe: Recipe, executor: str = "local",
+    batch: Batch | None, recipe: Recipe, executor: str = "local", timeout: float | None = None,
+    max_memory: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score what the store lacks; the counts of what was done."""
+    """Score what the store lacks; the counts of what was done, and which networks were lost with their workers."""
     from ssnr.engine import local
 
     if workers != 1:
@@ -33,19 +34,22 @@ def swept(
 
     with Store(path) as store:
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
-        already = layout.distinct - len(layout.missing)
-        if already and layout.groups:  # controls alone are never missing
-            terminal.note(f"{path}: {already:,} of {layout.distinct:,} networks are there already")
+        already = layout.measurable - len(layout.missing)
+        if already:
+            terminal.note(f"{path}: {already:,} of {layout.measurable:,} networks are there already")
+        limits = engine.limits_of(timeout, max_memory)
         done = failures = 0
+        lost: list[tuple[str, str]] = []
         try:
             with progress(space.name) as notify:
-                for step in engine.run(layout, store, workers=workers, executor=executor):
+                for step in engine.run(layout, store, workers=workers, executor=executor, limits=limits):
                     done, failures = step.done, step.failed
+                    lost += step.lost
                     if step.total:
                         notify("", step.done, step.total)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"stopped: {already + done:,} of {layout.distinct:,} networks are in {path}; "
+                f"stopped: {already + done:,} of {layout.measurable:,} networks are in {path}; "
                 "the same command does the rest"
             ) from None
         return {
@@ -55,6 +59,7 @@ def swept(
             "networks": layout.distinct,
             "scored": done,
             "failed": failures,
+            "lost": [{"network": network, "reason": reason} for network, reason in lost],
         }
 
 

@@ -267,6 +267,22 @@ def unregister(name: str) -> None:
     (SALIENCIES if isinstance(entry, Saliency) else PLAIN).remove(name)
 
 
+def own_entries() -> tuple[Saliency | PlainProxy, ...]:
+    """Saliencies and proxies that the user registered, to be known in another process too."""
+    saliencies = [SALIENCIES[name] for name in SALIENCIES if SALIENCIES[name].function is not None]
+    plain = [PLAIN[name] for name in PLAIN if PLAIN[name].function is not None and not PLAIN[name].builtin]
+    return (*saliencies, *plain)
+
+
+def add_entries(entries: Iterable[Saliency | PlainProxy]) -> None:
+    """Register what `own_entries` gave elsewhere; what is known here stays."""
+    for entry in entries:
+        if isinstance(entry, Saliency) and entry.name not in SALIENCIES:
+            SALIENCIES.add(entry.name, entry)
+        elif isinstance(entry, PlainProxy) and entry.name not in PLAIN:
+            PLAIN.add(entry.name, entry)
+
+
 def _described(function: Callable[..., Any], formula: str) -> tuple[str, str]:
     """Name and formula of a user's function; the name must be free."""
     name = function.__name__

@@ -2,6 +2,7 @@
 
 from ssnr.engine.plans import plan as plan
 from ssnr.engine.runs import Row as Row
+from ssnr.engine.runs import limits_of as limits_of
 from ssnr.engine.runs import read as read
 from ssnr.engine.runs import run as run
 from ssnr.engine.runs import sweep as sweep

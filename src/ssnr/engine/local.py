@@ -1,24 +1,54 @@
-"""Worker processes of one torch thread each, started once and fed chunks; the only file that knows processes."""
+"""Worker processes of one torch thread each, fed chunks through pipes; the only file that starts processes.
+
+A worker that dies or hangs costs no more than the chunk that it works on: whoever calls gets it back as `Lost`, and
+another worker takes its place. Workers end with this process, however it ends.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import multiprocessing
-import signal
+import pickle
 import sys
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
-from typing import Any
+from multiprocessing import connection, forkserver, get_all_start_methods, get_context
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from ssnr.core.errors import SsnrError
+from ssnr.engine import process
 
 Work = Callable[[Any], Any]
+
+
+class Limits(NamedTuple):
+    """What one network may take.
+
+    Attributes:
+        seconds: of one network; None for any.
+        memory: bytes of data of one worker; None for any. Linux only.
+    """
+
+    seconds: float | None = None
+    memory: int | None = None
+
+
+class Done(NamedTuple):
+    """A chunk and what `work` made of it."""
+
+    chunk: Any
+    answer: Any
+
+
+class Lost(NamedTuple):
+    """A chunk whose worker did not come back, and why."""
+
+    chunk: Any
+    reason: str
 
 
 def warm_up() -> None:
@@ -27,111 +57,189 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
-def each(work: Work, chunks: Collection[Any], workers: int) -> Iterator[Any]:
-    """What `work` makes of the chunks, as they finish; one worker is this process.
+def each(work: Work, chunks: Iterable[Any], workers: int, limits: Limits | None = None) -> Iterator[Done | Lost]:
+    """What `work` makes of the chunks, as they finish; one worker without limits is this process.
+
+    `chunks` may give more after it has ended, where one was lost.
 
     Raises:
-        SsnrError: a worker process died.
+        SsnrError: worker processes cannot start.
+        UsageError: `work` cannot be sent to one.
     """
-    return _here(work, chunks) if workers == 1 else _beside(work, chunks, workers)
+    limits = limits or Limits()
+    if workers == 1 and limits == Limits():
+        return _here(work, chunks)
+    return _beside(work, chunks, workers, limits)
 
 
-def _here(work: Work, chunks: Collection[Any]) -> Iterator[Any]:
+def _here(work: Work, chunks: Iterable[Any]) -> Iterator[Done]:
     """On one thread as in any worker: a score must not depend on the number of workers."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    _leave_to_the_collector_what_is_new()
+    process.freeze_gc()
     try:
         for chunk in chunks:
-            yield work(chunk)
+            yield Done(chunk, work(chunk))
     finally:
         torch.set_num_threads(threads)
         gc.unfreeze()
 
 
-def _beside(work: Work, chunks: Collection[Any], workers: int) -> Iterator[Any]:
-    """At most two chunks a worker are out, so that memory stays flat."""
-    with _pool(work, workers) as pool:
-        out: set[Future[Any]] = set()
-        try:
-            for chunk in chunks:
-                out.add(pool.submit(_do, chunk))
-                if len(out) >= 2 * workers:
-                    finished, out = wait(out, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in finished)
-            while out:
-                finished, out = wait(out, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
-        except BrokenProcessPool as error:
-            raise SsnrError(
-                "a worker process died, most likely for lack of memory: what was scored is kept; "
-                "run the same command again, with fewer --workers"
-            ) from error
+@dataclass
+class _Worker:
+    """One process, this end of its pipe, and the chunks that it has: the first is being worked on."""
+
+    process: Any
+    pipe: Any
+    chunks: deque[Any] = field(default_factory=deque)
+    ready: bool = False
+    started: float = 0.0  # when it began with its first chunk
+
+    def give(self, chunk: Any) -> None:
+        if not self.chunks:
+            self.started = time.monotonic()
+        self.chunks.append(chunk)
+        with suppress(OSError):  # it is dead: that shows when it is waited for
+            self.pipe.send(chunk)
+
+    def took(self) -> Any:
+        """Its first chunk, which is done or lost."""
+        self.started = time.monotonic()
+        return self.chunks.popleft()
+
+    def left(self, seconds: float) -> float:
+        """How many seconds its first chunk still has, where each of the chunk's networks has `seconds`."""
+        return self.started + seconds * max(1, len(self.chunks[0])) - time.monotonic()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
 
 
-@contextmanager
-def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, stopped at once when what they are for is left."""
-    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start, initargs=(work,))
+def _beside(work: Work, chunks: Iterable[Any], workers: int, limits: Limits) -> Iterator[Done | Lost]:
+    """At most two chunks a worker are out, so that memory stays flat and no worker waits."""
+    payload = process.packed(work, defined=_parts(work))
+    waiting, more = deque[Any](), iter(chunks)
+    crew: list[_Worker] = []
     try:
-        yield pool
-    except BaseException:
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    else:
-        pool.shutdown()
+        while True:
+            _hand_out(crew, waiting, more, workers, payload, limits)
+            busy = [worker for worker in crew if worker.chunks]
+            if not busy:
+                return
+            ready = connection.wait([worker.pipe for worker in busy], _patience(busy, limits))
+            for worker in busy:
+                found = _looked_at(worker, worker.pipe in ready, limits)
+                if isinstance(found, Lost):
+                    crew.remove(worker)
+                    worker.end()
+                    waiting.extend(worker.chunks)
+                if found is not None:
+                    yield found
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _parts(work: Work) -> tuple[Any, ...]:
+    """What may be of the user's own: the arguments of a partial, and what they hold."""
+    given = getattr(work, "args", ())
+    return (work, *given, *(value for one in given for value in getattr(one, "__dict__", {}).values()))
+
+
+def _hand_out(
+    crew: list[_Worker], waiting: deque[Any], more: Iterator[Any], workers: int, payload: bytes, limits: Limits
+) -> None:
+    """Two chunks to every worker, first what a lost worker left behind; a worker starts when there is work for it."""
+    for depth in (1, 2):
+        for number in range(workers):
+            if number < len(crew) and len(crew[number].chunks) >= depth:
+                continue
+            chunk = waiting.popleft() if waiting else next(more, None)
+            if chunk is None:
+                return
+            if number >= len(crew):
+                crew.append(_started(payload, limits))
+            crew[min(number, len(crew) - 1)].give(chunk)
+
+
+def _started(payload: bytes, limits: Limits) -> _Worker:
+    ours, theirs = _context().Pipe()
+    with _without_main():
+        worker = _context().Process(target=process.serve, args=(theirs, payload, limits.memory), daemon=True)
+        worker.start()
+    theirs.close()
+    return _Worker(worker, ours)
+
+
+def _looked_at(worker: _Worker, answers: bool, limits: Limits) -> Done | Lost | None:
+    """What there is to say of a busy worker.
+
+    Raises:
+        SsnrError: it died before it could begin.
+        BaseException: what `work` itself raised, which is no fault of one network.
+    """
+    if not answers:
+        if limits.seconds is None or not worker.ready or worker.left(limits.seconds) > 0:
+            return None
+        return Lost(worker.took(), f"it took longer than {limits.seconds:g} s")
+    try:
+        answer = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301 - from a process of our own
+    except (EOFError, OSError):
+        worker.process.join(5)
+        reason = f"its worker process {_death(worker.process.exitcode)}"
+        if not worker.ready:
+            raise SsnrError(f"a worker process could not start: {reason}") from None
+        return Lost(worker.took(), reason)
+    if isinstance(answer, process.Raised):
+        raise answer.error
+    if not worker.ready:
+        worker.ready, worker.started = True, time.monotonic()
+        return None
+    return Done(worker.took(), answer)
+
+
+def _death(code: int | None) -> str:
+    """How a worker ended, in words.
+
+    >>> _death(-11), _death(3)
+    ('crashed (segmentation fault)', 'ended with exit code 3')
+    """
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    known = {9: "was killed, most likely for lack of memory", 11: "crashed (segmentation fault)", 6: "crashed (abort)",
+             7: "crashed (bus error)", 8: "crashed (arithmetic error)", 4: "crashed (illegal instruction)"}  # fmt: skip
+    return known.get(-code, f"was ended by signal {-code}")
+
+
+def _patience(busy: list[_Worker], limits: Limits) -> float | None:
+    if limits.seconds is None:
+        return None
+    return max(0.01, min(worker.left(limits.seconds) for worker in busy))
 
 
 @cache
-def _context() -> BaseContext:
+def _context() -> Any:
     """Workers are forked from a process that has only imported; a fork of this one would copy its threads' locks."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
     forkserver.set_forkserver_preload(["ssnr.engine.preload"])
-    return multiprocessing.get_context("forkserver")
+    return get_context("forkserver")
 
 
-# --- inside of a worker ---------------------------------------------------------------------------------------
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep `multiprocessing` from running the user's script again in every worker.
 
-_work: Work | None = None
-
-
-def _start(work: Work) -> None:
-    global _work
-    # Ctrl-C goes to the whole group; the parent decides what happens.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(1)
-    _keep_freed_memory()
-    _leave_to_the_collector_what_is_new()
-    _work = work
-
-
-def _do(chunk: Any) -> Any:
-    assert _work is not None
-    return _work(chunk)
-
-
-def _leave_to_the_collector_what_is_new() -> None:
-    """Take what is imported out of Python's garbage collection: each network makes hundreds of modules, and the
-    collections that this sets off would walk all of torch, a tenth of the time of a sweep.
-    """  # noqa: D205
-    gc.collect()
-    gc.freeze()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: passes ask for the same large buffers again and again, and each fresh one costs
-    page faults (a quarter of the time of float64 convolutions on a batch).
-    """  # noqa: D205
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # not in every libc
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            mallopt(option, 1 << 30)
+    It would, to find what the script defines; `process.packed` sends that along instead. So a script needs no
+    `if __name__ == "__main__":`.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -43,6 +43,7 @@ class Plan:
     networks: dict[str, str]  # architecture → the network that stands for it
     groups: dict[str, Group]  # measured → key of its results
     missing: list[tuple[str, tuple[str, ...]]]  # network → what is not in the store yet
+    measurable: int  # networks that have to be measured at all; more than `distinct` where twins do not share a number
 
     @property
     def distinct(self) -> int:
@@ -93,15 +94,17 @@ def plan(
     groups = {name: Group(where.name, name, str(chosen), seed, _data(name, given, chosen)) for name in measured}
     done = {name: store.done(group) for name, group in groups.items()}
     missing: dict[str, dict[str, None]] = {}
+    measurable: set[str] = set()
     for arch, network in networks.items():
         for name in groups:
             stands = network if twins_share(name, chosen) else arch
+            measurable.add(stands)
             if stands not in done[name]:
                 missing.setdefault(stands, {})[name] = None
     todo = [(network, tuple(lacking)) for network, lacking in missing.items()]
     if chosen.init == "shared":
         todo.sort()  # neighbours share operations: fewer, larger groups in a pass
-    return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, todo)
+    return Plan(Job(where, chosen, seed, given, device), parsed, networks, groups, todo, len(measurable))
 
 
 def _data(measured: str, batch: Batch | None, recipe: Recipe) -> str:

@@ -5,6 +5,6 @@ import gc
 import ssnr.scoring
 import ssnr.supernet.supernet  # noqa: F401 - for the workers
 
-# Once for all workers; see `_workers._leave_to_the_collector_what_is_new`.
+# Once for all workers; see `process.freeze_gc`.
 gc.collect()
 gc.freeze()

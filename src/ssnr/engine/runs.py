@@ -1,6 +1,6 @@
 """Score many architectures into a store: each network once, in worker processes, resumable at any moment.
 
-The only file that knows devices. Workers (`_workers`) build one network at a time and send back moments; the parent
+The only file that knows devices. Workers (`local`) build one network at a time and send back moments; the parent
 commits a chunk in one transaction, so memory does not grow with the number of architectures and a kill loses at most
 the chunks in flight.
 """
@@ -8,17 +8,20 @@ the chunks in flight.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssnr.core.catalogue import Proxy, twins_share
-from ssnr.core.errors import UsageError
+from ssnr.core.errors import Failure, UsageError
 from ssnr.core.recipes import Recipe
-from ssnr.core.results import Score, failed, score_of
-from ssnr.engine import local as _workers
+from ssnr.core.results import Result, Score, Scores, failed, score_of
+from ssnr.engine import local
+from ssnr.engine.local import Limits, Lost
 from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
 from ssnr.engine.worker import score_chunk
 from ssnr.spaces import Space
@@ -28,19 +31,30 @@ from ssnr.store import Store
 CHUNK, CHUNK_WITH_DATA = 32, 4
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """One architecture of a sweep with the scores that were asked for."""
 
     architecture: str
-    scores: dict[str, Score]
+    scores: Scores
 
 
 class Progress(NamedTuple):
-    """How far a sweep is: networks scored of those that were missing, and how many could not be scored."""
+    """How far a sweep is.
+
+    Attributes:
+        done: networks scored of those that were missing.
+        total: how many were missing.
+        failed: how many could not be scored.
+        lost: of these, whose worker did not come back: network and reason, those since the last progress.
+        networks: what was scored since the last progress.
+    """
 
     done: int
     total: int
     failed: int
+    lost: tuple[tuple[str, str], ...] = ()
+    networks: frozenset[str] = frozenset()
 
 
 def sweep(
@@ -55,8 +69,13 @@ def sweep(
     recipe: str | Recipe = "seed",
     executor: str = "local",
     device: str = "cpu",
+    timeout: float | None = None,
+    max_memory: int | None = None,
 ) -> Iterator[Row]:
-    """Score architectures into a store and yield them in the order given; what the store holds already is read.
+    """Score architectures into a store and yield them as they are done; what the store holds already comes first.
+
+    Arguments are checked, and the store is opened, when this is called; scoring begins with the first row that is asked
+    for. Rows come in the order in which they are done: `{row.architecture: row.scores for row in …}` finds one again.
 
     Args:
         space: a space or its name.
@@ -69,50 +88,135 @@ def sweep(
         recipe: the choices that change numbers.
         executor: "local".
         device: where networks are scored.
+        timeout: seconds that a network may take before it is marked failed; needs a worker process, also for one.
+        max_memory: bytes of data that a worker may have; what asks for more fails. Linux only.
 
     Raises:
-        UsageError: unknown names, a malformed architecture, no batch where one is needed.
+        UsageError: unknown names, a malformed architecture, no batch where one is needed, an impossible limit.
         StoreError: the store cannot be opened or written; what was committed is kept.
     """
+    limits = limits_of(timeout, max_memory)
+    _check_workers(workers, executor)
     opened = store if isinstance(store, Store) else Store(store)
     try:
         layout = plan(space, archs, proxies, store=opened, seed=seed, batch=batch, recipe=recipe, device=device)
-        for _ in run(layout, opened, workers=workers, executor=executor):
-            pass
-        yield from read(layout, opened)
-    finally:
+    except BaseException:
         if opened is not store:
             opened.close()
+        raise
+    return _rows(layout, opened, workers, limits, close=opened is not store)
 
 
-def run(layout: Plan, store: Store, *, workers: int | None = None, executor: str = "local") -> Iterator[Progress]:
-    """Score what is missing, a commit a chunk; yields after each.
+def _rows(layout: Plan, store: Store, workers: int | None, limits: Limits, *, close: bool) -> Iterator[Row]:
+    """What is there, then what is scored, an architecture as soon as all of its networks are done."""
+    try:
+        missing = {network for network, _ in layout.missing}
+        waiting: dict[str, list[str]] = {}  # network → architectures that it is the last one missing for
+        for arch, network in layout.networks.items():
+            needed = {network, arch} & missing
+            for one in needed:
+                waiting.setdefault(one, []).append(arch)
+            if not needed:
+                yield row(layout, store, arch)
+        for step in run(layout, store, workers=workers, limits=limits):
+            missing -= step.networks
+            for network in sorted(step.networks):
+                for arch in waiting.pop(network, ()):
+                    if not {layout.networks[arch], arch} & missing:
+                        yield row(layout, store, arch)
+    finally:
+        if close:
+            store.close()
+
+
+def limits_of(timeout: float | None, max_memory: int | None) -> Limits:
+    """What one network may take.
 
     Raises:
-        SsnrError: a worker process died.
-        StoreError: the store cannot be written.
+        UsageError: no time or no memory at all.
     """
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"timeout {timeout}: expected seconds above 0")
+    if max_memory is not None and max_memory < 1 << 28:
+        raise UsageError(f"max_memory {max_memory}: expected at least {1 << 28:,} bytes (256 MiB), which torch needs")
+    return Limits(timeout, max_memory)
+
+
+def _check_workers(workers: int | None, executor: str) -> None:
     if executor != "local":
         raise UsageError(f"executor {executor!r}: this version has local only")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise UsageError(f"workers {workers!r}: expected a whole number, at least 1")
+
+
+def run(
+    layout: Plan, store: Store, *, workers: int | None = None, executor: str = "local", limits: Limits | None = None
+) -> Iterator[Progress]:
+    """Score what is missing, a commit a chunk; yields after each.
+
+    A network whose worker dies or takes too long is tried once more alone, and is a failure if that happens again.
+
+    Raises:
+        SsnrError: worker processes cannot start.
+        StoreError: the store cannot be written.
+    """
+    _check_workers(workers, executor)
     count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
+    todo = _Queue(_chunks(layout, count))
+    total, done, failures = len(layout.missing), 0, 0
+    yield Progress(0, total, 0)
+    if not total:
+        return
+    for found in local.each(partial(score_chunk, layout.job), todo, count, limits):
+        scored, lost = todo.lost(found) if isinstance(found, Lost) else (found.answer, ())
+        if not scored:
+            continue
+        store.add((layout.groups[measured], result) for measured, result in scored)
+        networks = frozenset(result.network for _, result in scored)
+        done += len(networks)
+        failures += len({result.network for _, result in scored if result.status == "failed"})
+        yield Progress(done, total, failures, lost, networks)
+
+
+class _Queue:
+    """Chunks to score; those that were lost come again, each network alone."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._chunks = deque(chunks)
+        self._again: set[str] = set()
+
+    def __iter__(self) -> _Queue:
+        return self
+
+    def __next__(self) -> Chunk:
+        if not self._chunks:
+            raise StopIteration
+        return self._chunks.popleft()
+
+    def lost(self, found: Lost) -> tuple[Scored, tuple[tuple[str, str], ...]]:
+        """Failures of the networks that were alone already; the others are queued once more."""
+        scored: Scored = []
+        named: list[tuple[str, str]] = []
+        for network, measured in found.chunk:
+            if network in self._again:
+                failure = Failure("lost", found.reason)
+                scored += [(name, Result.of(failure, network)) for name in measured]
+                named.append((network, found.reason))
+            else:
+                self._again.add(network)
+                self._chunks.append([(network, measured)])
+        return scored, tuple(named)
+
+
+def _chunks(layout: Plan, count: int) -> list[Chunk]:
     size = CHUNK_WITH_DATA if any(group.data for group in layout.groups.values()) else CHUNK
     if layout.job.recipe.init == "shared" and _in_batches(layout):
         size = _passes(layout.job.space, layout.job.recipe)
-    chunks = _cut(layout.missing, max(1, min(size, -(-len(layout.missing) // count))), 1 if count == 1 else 4 * count)
-    done = failures = 0
-    yield Progress(0, len(layout.missing), 0)
-    if not chunks:
-        return
-    results: Iterator[Scored] = _workers.each(partial(score_chunk, layout.job), chunks, count)
-    for chunk in results:
-        store.add((layout.groups[measured], result) for measured, result in chunk)
-        done += len({result.network for _, result in chunk})
-        failures += len({result.network for _, result in chunk if result.status == "failed"})
-        yield Progress(done, len(layout.missing), failures)
+    return _cut(layout.missing, max(1, min(size, -(-len(layout.missing) // count))), 1 if count == 1 else 4 * count)
 
 
 def _cut(missing: Chunk, size: int, small: int) -> list[Chunk]:
-    """Chunks of `size`, and behind them about `small` of a quarter: workers come to the end at about the same time."""
+    """Chunks of `size`, and after them about `small` of a quarter: workers come to the end at about the same time."""
     quarter = -(-size // 4)
     large = max(0, len(missing) - small * quarter) // size * size
     starts = [*range(0, large, size), *range(large, len(missing), quarter), len(missing)]
@@ -121,19 +225,21 @@ def _cut(missing: Chunk, size: int, small: int) -> list[Chunk]:
 
 def read(layout: Plan, store: Store) -> Iterator[Row]:
     """The rows of a finished sweep, in the order in which its architectures were given."""
-    for arch, network in layout.networks.items():
-        found = {
-            name: next(store.results(group, [network if twins_share(name, layout.job.recipe) else arch]), None)
-            for name, group in layout.groups.items()
-        }
-        scores: dict[str, Score] = {}
-        for proxy in layout.proxies:
-            if proxy.plain is not None and proxy.plain.control:
-                scores[proxy.text] = Score(float(getattr(layout.job.space.counts(arch), proxy.measured)))
-                continue
-            result = found[proxy.measured]
-            if result is None:
-                scores[proxy.text] = failed("not in the store")
-            else:
-                scores[proxy.text] = score_of(proxy, result, layout.job.recipe)
-        yield Row(arch, scores)
+    return (row(layout, store, arch) for arch in layout.networks)
+
+
+def row(layout: Plan, store: Store, arch: str) -> Row:
+    """One architecture with its scores, from the store."""
+    network, recipe = layout.networks[arch], layout.job.recipe
+    found = {
+        name: next(store.results(group, [network if twins_share(name, recipe) else arch]), None)
+        for name, group in layout.groups.items()
+    }
+    scores = Scores()
+    for proxy in layout.proxies:
+        if proxy.plain is not None and proxy.plain.control:
+            scores[proxy.text] = Score(float(getattr(layout.job.space.counts(arch), proxy.measured)))
+            continue
+        result = found[proxy.measured]
+        scores[proxy.text] = failed("not in the store") if result is None else score_of(proxy, result, recipe)
+    return Row(arch, scores)

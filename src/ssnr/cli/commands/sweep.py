@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssnr.cli import options, terminal
+from ssnr.cli import options, quantities, terminal
 from ssnr.cli.app import app
 
 
@@ -28,6 +28,10 @@ def sweep(
     executor: Annotated[
         str, typer.Option(callback=options.one_of("--executor", ("local",)), help="Where workers run: local.")
     ] = "local",
+    timeout: Annotated[
+        str | None, typer.Option(help="What one network may take before it is marked failed, such as 60s or 5min.")
+    ] = None,
+    max_memory: Annotated[str | None, typer.Option(help="What one worker may take, such as 4GB.")] = None,
     json: options.Json = False,
 ) -> None:
     """Score many architectures into a store; the same command again does only what is missing."""
@@ -35,16 +39,24 @@ def sweep(
     from ssnr.spaces import get_space
 
     parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init, images)
+    seconds = quantities.seconds_of("--timeout", timeout)
+    most = quantities.bytes_of("--max-memory", max_memory)
     where = get_space(space)
     asked = architectures(where, archs, seed)
     batch = batch_of(parsed, data, where.input_shape, where.num_classes, batch_size, seed)
     repeats = len(asked) - len(set(asked))
     if repeats:
         terminal.note(f"{repeats:,} of {len(asked):,} architectures are repeats: scored once, kept once")
-    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor)
+    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor, seconds, most)
     if json:
         drawn = {"of": len(where), "seed": seed, "replacement": False} if is_number(archs) else None
         terminal.print_json(summary | {"repeats": repeats, "drawn": drawn})
-        return
+        raise typer.Exit(1 if summary["lost"] else 0)
     print(f"{summary['architectures']:,} architectures of {where.name}, {summary['networks']:,} distinct networks, "
           f"{summary['scored']:,} scored now, {summary['failed']:,} failed → {store}")  # fmt: skip
+    for one in summary["lost"][:5]:
+        terminal.note(f"lost: {one['network']}: {one['reason']}")
+    if summary["lost"]:
+        more = len(summary["lost"]) - 5
+        terminal.note(f"{len(summary['lost']):,} networks could not be scored{f', {more:,} more' if more > 0 else ''}")
+        raise typer.Exit(1)
