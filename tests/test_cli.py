@@ -207,7 +207,7 @@ def test_sweep_correlate_and_a_new_aggregate_that_scores_nothing_again(nets):
     assert run.exit_code == 0, run.stderr
     assert json.loads(run.stdout) == {
         "space": "nasbench201", "store": "s.sqlite", "architectures": 5, "networks": 5, "scored": 5, "failed": 0,
-        "repeats": 0, "drawn": None,
+        "lost": [], "repeats": 0, "drawn": None,
     }  # fmt: skip
     proxy = "synflow/layerwise_ssnr(0.75,3)"
     run = ssnr("correlate", "s.sqlite", "--benchmark", "table.csv", "-p", proxy, "--json", cwd=nets)

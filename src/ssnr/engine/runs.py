@@ -72,10 +72,10 @@ def sweep(
     timeout: float | None = None,
     max_memory: int | None = None,
 ) -> Iterator[Row]:
-    """Score architectures into a store and yield them as they are done; what the store holds already comes first.
+    """Score architectures into a store and yield them in the order given, each as soon as it is done.
 
     Arguments are checked, and the store is opened, when this is called; scoring begins with the first row that is asked
-    for. Rows come in the order in which they are done: `{row.architecture: row.scores for row in …}` finds one again.
+    for. What the store holds already is read. A supernet scores in an order of its own: rows may come late there.
 
     Args:
         space: a space or its name.
@@ -108,22 +108,16 @@ def sweep(
 
 
 def _rows(layout: Plan, store: Store, workers: int | None, limits: Limits, *, close: bool) -> Iterator[Row]:
-    """What is there, then what is scored, an architecture as soon as all of its networks are done."""
+    """An architecture as soon as it and those before it are done."""
     try:
         missing = {network for network, _ in layout.missing}
-        waiting: dict[str, list[str]] = {}  # network → architectures that it is the last one missing for
-        for arch, network in layout.networks.items():
-            needed = {network, arch} & missing
-            for one in needed:
-                waiting.setdefault(one, []).append(arch)
-            if not needed:
-                yield row(layout, store, arch)
+        asked = iter(layout.networks.items())
+        arch, network = next(asked)
         for step in run(layout, store, workers=workers, limits=limits):
             missing -= step.networks
-            for network in sorted(step.networks):
-                for arch in waiting.pop(network, ()):
-                    if not {layout.networks[arch], arch} & missing:
-                        yield row(layout, store, arch)
+            while arch and not {arch, network} & missing:
+                yield row(layout, store, arch)
+                arch, network = next(asked, ("", ""))
     finally:
         if close:
             store.close()
