@@ -44,7 +44,7 @@ class Places:
 
     def __init__(self, net: nn.Module, sources: Sequence[Tensor], gates: Sequence[Tensor]) -> None:
         self.found: dict[str, None] = {}
-        self._net, self._sources, self._gates = net, sources, gates
+        self._net, self._reached = net, Reached(sources, gates)
         self._names: dict[int, str] | None = None
 
     def look(self, name: str, args: Any, kwargs: Any) -> None:
@@ -59,7 +59,7 @@ class Places:
         needed = [a for a in given if isinstance(a, Tensor) and a.requires_grad]
         if name in _PRODUCTS and not (name in _QUOTIENTS and needed and needed[-1] is not args[0]):
             live = [a for a in needed if a.grad_fn is not None]  # weights are leaves, nearly always
-            if len(live) < 2 or sum(reaches(a, [*self._sources, *self._gates]) for a in live) < 2:
+            if len(live) < 2 or sum(map(self._reached, live)) < 2:
                 return
         elif not needed:
             return
@@ -70,7 +70,7 @@ class Places:
         if not any(t.requires_grad for t in tensors_in(out)):
             return
         needed = [a for a in tensors_in((args, kwargs)) if a.requires_grad]
-        flowing = [a for a in needed if a.grad_fn is not None and reaches(a, [*self._sources, *self._gates])]
+        flowing = [a for a in needed if a.grad_fn is not None and self._reached(a)]
         groups = [flowing] if flowing else [[a] for a in needed]  # all that flows at once, or each weight by itself
         in_place = raw.endswith("_") and not raw.startswith("__")
         if in_place or not all(of_degree_one(func, args, kwargs, out, group) for group in groups):
@@ -93,7 +93,44 @@ def _caller(names: Mapping[int, str]) -> str | None:
     return None
 
 
+class Reached:
+    """Whether values depend on some sources, asked again and again while a graph grows.
+
+    What is known of a node stays known, so that each node is looked at once however many values are asked for.
+    """
+
+    def __init__(self, *sources: Sequence[Tensor]) -> None:
+        self._sources = sources  # lists that may grow, before their tensors are used
+        self._known: dict[Any, bool] = {}  # holds the nodes: another one cannot take the place of one that is gone
+
+    @property
+    def visited(self) -> int:
+        """How many nodes have been looked at."""
+        return len(self._known)
+
+    def __call__(self, value: Tensor) -> bool:
+        """Whether any source is in the graph before a value."""
+        if value.grad_fn is None:
+            return False
+        todo = [value.grad_fn]
+        while todo:
+            node = todo[-1]
+            if node in self._known:
+                todo.pop()
+                continue
+            before = [other for other, _ in node.next_functions if other is not None]
+            unknown = [other for other in before if other not in self._known]
+            if unknown:
+                todo += unknown
+                continue
+            leaf = getattr(node, "variable", None)
+            own = leaf is not None and any(leaf is source for group in self._sources for source in group)
+            self._known[node] = own or any(self._known[other] for other in before)
+            todo.pop()
+        return self._known[value.grad_fn]
+
+
 def reaches(value: Tensor, sources: Sequence[Tensor]) -> bool:
-    """Whether any source is in the graph behind a value, whatever its gradient."""
+    """Whether any source is in the graph before a value, whatever its gradient."""
     wanted = {id(source) for source in sources}
     return any(id(getattr(node, "variable", None)) in wanted for node in graph([value]))

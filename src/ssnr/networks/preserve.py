@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
-from ssnr.networks.settings import kept_random_states, kept_settings
+from ssnr.networks.settings import TURNS, kept_random_states, kept_settings
 from ssnr.networks.weights import ATOMS, is_plain, unregistered
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
@@ -32,13 +32,23 @@ def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
     Each module's attributes are put back as they were bound, and lists and dictionaries among them with what they
     held. Tensors are the same objects with the same bits, lazy ones lazy again. Random states are those of torch
     (CPU and CUDA), numpy, Python, and of generators that modules own; settings are torch's own (default precision,
-    determinism, threads, which kernels). Also when the body raises.
+    determinism, threads, which kernels). Also when the body raises. Other threads that score wait (`settings.TURNS`).
 
     Args:
         net: the network.
         exposed: whether the body may write to the network's own parameters. Scoring hands a network other tensors in
             their place (`Model.call`), and copies of all parameters would then be for nothing.
     """
+    with TURNS:
+        restores = _restores(net, exposed)
+        try:
+            yield
+        finally:
+            for restore in reversed(restores):
+                restore()
+
+
+def _restores(net: nn.Module, exposed: bool) -> list[Callable[[], Any]]:
     modules = list(net.modules())
     if not exposed and not has_own_code(modules):
         restores: list[Callable[[], Any]] = [_kept_plain(modules), kept_random_states()]
@@ -53,11 +63,7 @@ def preserved(net: nn.Module, *, exposed: bool = True) -> Iterator[None]:
             kept_random_states(),
         ]
     restores.append(kept_settings())
-    try:
-        yield
-    finally:
-        for restore in reversed(restores):
-            restore()
+    return restores
 
 
 def has_own_code(modules: Iterable[nn.Module]) -> bool:

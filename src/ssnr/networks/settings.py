@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -96,10 +97,17 @@ def drawn() -> dict[str, Any]:
     return found
 
 
+# Scoring seeds the process's random generators, and for a moment replaces functions of torch: threads take turns.
+TURNS = threading.RLock()
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """The caller's inference mode and autocast do not reach in here: both would change or forbid gradients."""
-    with ExitStack() as stack:
+    """The caller's inference mode and autocast do not reach in here: both would change or forbid gradients.
+
+    Other threads that score wait: see `TURNS`.
+    """
+    with TURNS, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
