@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ssnr.pruning import Masks as Masks
     from ssnr.scoring import saliency as saliency
     from ssnr.scoring import score as score
+    from ssnr.searchers import SearchResult as SearchResult
+    from ssnr.searchers import search as search
     from ssnr.spaces import Space as Space
     from ssnr.spaces import get_space as get_space
     from ssnr.spaces import register_space as register_space
@@ -69,6 +71,8 @@ _HOME = {
     "Recipe": "core.recipes",
     "saliency": "scoring",
     "score": "scoring",
+    "SearchResult": "searchers",
+    "search": "searchers",
     "Space": "spaces",
     "get_space": "spaces",
     "register_space": "spaces",

@@ -237,3 +237,27 @@ def row(layout: Plan, store: Store, arch: str) -> Row:
         result = found[proxy.measured]
         scores[proxy.text] = failed("not in the store") if result is None else score_of(proxy, result, recipe)
     return Row(arch, scores)
+
+
+def scores_of_all(layout: Plan, store: Store) -> dict[str, Scores]:
+    """The scores of every architecture of a finished sweep, without their layers; each network is read once."""
+    recipe = layout.job.recipe
+    found: dict[str, dict[str, Score]] = {proxy.text: {} for proxy in layout.proxies}
+    for name, group in layout.groups.items():
+        wanted = {network if twins_share(name, recipe) else arch for arch, network in layout.networks.items()}
+        several = [proxy for proxy in layout.proxies if proxy.measured == name]
+        for result in store.results(group, None if len(wanted) > 1000 else wanted):
+            if result.network in wanted:
+                for proxy in several:
+                    found[proxy.text][result.network] = score_of(proxy, result, recipe, with_layers=False)
+    absent = failed("not in the store")
+    everything: dict[str, Scores] = {}
+    for arch, network in layout.networks.items():
+        own = everything[arch] = Scores()
+        for proxy in layout.proxies:
+            if proxy.plain is not None and proxy.plain.control:
+                own[proxy.text] = Score(float(getattr(layout.job.space.counts(arch), proxy.measured)))
+            else:
+                stands = network if twins_share(proxy.measured, recipe) else arch
+                own[proxy.text] = found[proxy.text].get(stands, absent)
+    return everything

@@ -89,6 +89,10 @@ class Space(ABC):
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Every architecture one elementary change away."""
 
+    def suggest(self, trial: Any) -> str | None:
+        """An architecture from the parameters that a trial of Optuna suggests; None where the space names none."""
+        return None
+
     def mutate(self, arch: Any, rng: Any) -> str:
         """A uniformly drawn neighbour."""
         near = list(self.neighbours(arch))

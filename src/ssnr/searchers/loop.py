@@ -1,0 +1,209 @@
+"""The search itself: ask a sampler, score what it proposes through the engine, tell it, until the budget is spent.
+
+A search keeps no state of its own but the store: run again with the same arguments it makes the same proposals and
+finds their scores there, so that a killed search goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssnr.core.catalogue import CONTROLS, HEADLINE
+from ssnr.core.errors import SsnrError, UsageError
+from ssnr.core.recipes import Recipe, get_recipe, shared
+from ssnr.core.registry import unknown
+from ssnr.core.results import Score
+from ssnr.engine.plans import plan
+from ssnr.engine.runs import run, scores_of_all
+from ssnr.searchers import samplers
+from ssnr.searchers.goals import MEASURED, Bounds, Objective, bounds_of, meets, objectives_of
+from ssnr.searchers.result import SearchResult
+from ssnr.searchers.samplers import SAMPLERS, SMALL, Told
+from ssnr.spaces import Space, get_space
+from ssnr.store import Store
+
+BATCH = 32  # proposals that are scored together; what a search finds depends on it, so that workers cannot change it
+TRIALS = 1000
+
+Notify = Callable[[int, int], None]
+Measure = Callable[[Space, str, int], Mapping[str, float]]
+
+
+@dataclass
+class _Search:
+    """A search on its way."""
+
+    space: Space
+    store: Store
+    objectives: tuple[Objective, ...]
+    bounds: dict[str, Bounds]
+    recipe: Recipe
+    seed: int
+    batch: Any
+    workers: int | None
+    measure: Measure | None
+    most: int
+    notify: Notify
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def allowed(self, arch: str) -> bool:
+        """Whether an architecture meets the constraints that need no network."""
+        counted = {name: bounds for name, bounds in self.bounds.items() if name in CONTROLS}
+        return not counted or meets(counted, self.space.counts(arch))
+
+    def score(self, archs: Sequence[str]) -> list[Told]:
+        """Score a batch and write its rows."""
+        wanted = [o.proxy for o in self.objectives if o.proxy is not None]
+        scores: dict[str, Mapping[str, Score]] = {}
+        if wanted:
+            layout = plan(self.space, archs, wanted, store=self.store, seed=self.seed, batch=self.batch,
+                          recipe=self.recipe)  # fmt: skip
+            for step in run(layout, self.store, workers=self.workers):
+                self.notify(len(self.rows) + step.done * len(archs) // max(step.total, 1), self.most)
+            scores = dict(scores_of_all(layout, self.store))
+        return [self._told(arch, scores.get(self.space.parse(arch), {})) for arch in archs]
+
+    def _told(self, arch: str, scores: Mapping[str, Score]) -> Told:
+        counts = self.space.counts(arch)
+        measured = dict(self.measure(self.space, arch, self.seed)) if self.measure is not None else {}
+        values = {
+            o.name: measured.get(o.name) if o.proxy is None else o.of(scores[o.proxy.text]) for o in self.objectives
+        }
+        worst = next((s for s in scores.values() if s.status != "ok"), None)
+        status, reason = "ok", None
+        if worst is not None:
+            status, reason = str(worst.status), worst.reason
+        if not meets({name: b for name, b in self.bounds.items() if name in MEASURED}, measured):
+            status, reason = "infeasible", "misses a constraint: " + ", ".join(n for n in self.bounds if n in MEASURED)
+        self.rows.append(
+            {"trial": len(self.rows), "architecture": arch, **values, "status": status, "reason": reason,
+             **{name: getattr(counts, name) for name in CONTROLS}, **measured}
+        )  # fmt: skip
+        if status != "ok" or any(value is None for value in values.values()):
+            return Told(arch, None)
+        return Told(arch, tuple(-values[o.name] if o.larger else values[o.name] for o in self.objectives))  # type: ignore[operator,misc]
+
+
+def search(
+    space: str | Space,
+    objectives: str | Iterable[str] = (HEADLINE,),
+    *,
+    store: str | Path | Store,
+    constraints: Mapping[str, object] | None = None,
+    trials: int | None = None,
+    seconds: float | None = None,
+    sampler: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    batch: Any = None,
+    recipe: str | Recipe | None = None,
+    measure: Measure | None = None,
+    notify: Notify | None = None,
+) -> SearchResult:
+    """The best networks of a space under constraints.
+
+    Args:
+        space: a space or its name.
+        objectives: proxies, each as large as can be (or small, where its authors want it so); `-NAME` for as small as
+            can be; also `params`, `flops`, `latency` and `memory`. Several give a Pareto front.
+        store: where scores are kept; what it holds is not scored again.
+        constraints: name → largest value, or (smallest, largest), of params, flops, reachable_params, layers, latency
+            (seconds) or memory (bytes). Counts are checked before a network is built.
+        trials: how many networks to look at; default 1,000, or the whole space where it is searched in full.
+        seconds: after which no new batch is begun.
+        sampler: "exhaustive", "random", "evolution" (Real et al., 2019), "nsga2" or "tpe" (Optuna); "auto" takes
+            exhaustive for spaces of up to 20,000 architectures without `trials`, else evolution.
+        workers: as in `sweep`.
+        seed: of proposals and of initial weights; a search repeats whatever the workers.
+        batch: for objectives that read data.
+        recipe: as in `sweep`; by default float32, and the weights of one supernet where the space is searched in full
+            and has one.
+        measure: (space, architecture, seed) → latency in seconds and memory in bytes.
+        notify: called with trials done and in all.
+
+    Raises:
+        UsageError: unknown names, bounds between which nothing is, an objective that needs a batch, no budget.
+        StoreError: the store cannot be opened or written.
+    """
+    where, parsed, bounds = get_space(space), objectives_of(objectives), bounds_of(constraints)
+    kind = _kind(where, sampler, trials)
+    most = _budget(where, kind, trials, seconds)
+    if measure is None and (asked := [n for n in (*(o.name for o in parsed), *bounds) if n in MEASURED]):
+        raise UsageError(f"{asked[0]} has to be measured: measure=… or `ssnr search`, which does it on this device")
+    chosen = get_recipe(recipe) if recipe is not None else _recipe(where, kind)
+    opened = store if isinstance(store, Store) else Store(store)
+    started = time.monotonic()
+    try:
+        going = _Search(where, opened, parsed, bounds, chosen, seed, batch, workers, measure, most,
+                        notify or _quiet)  # fmt: skip
+        proposals = samplers.make(kind, where, going.allowed, seed, len(parsed))
+        # Those that learn nothing from a batch need no small ones, and a supernet is faster in large ones.
+        size = 1 << 14 if kind in ("exhaustive", "random") and seconds is None else BATCH
+        while len(going.rows) < most and (seconds is None or time.monotonic() - started < seconds):
+            archs = proposals.ask(min(size, most - len(going.rows)))
+            if not archs:
+                break
+            proposals.tell(going.score(archs))
+            going.notify(len(going.rows), most)
+    finally:
+        if opened is not store:
+            opened.close()
+    if not going.rows:
+        raise SsnrError(f"no network of {where.name} meets {_said(bounds)}: {proposals.refused:,} were looked at")
+    notes = [f"sampler {kind}, seed {seed}, recipe {chosen}"]
+    if proposals.refused:
+        notes.append(f"{proposals.refused:,} proposals did not meet {_said(bounds)}: not built, not counted as trials")
+    return SearchResult(where.name, pd.DataFrame(going.rows), parsed, tuple(notes), time.monotonic() - started)
+
+
+def _quiet(done: int, most: int) -> None:
+    """Nobody is told."""
+
+
+def _kind(space: Space, sampler: str, trials: int | None) -> str:
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    if sampler != "auto":
+        return sampler
+    return "exhaustive" if len(space) <= (SMALL if trials is None else trials) else "evolution"
+
+
+def _budget(space: Space, kind: str, trials: int | None, seconds: float | None) -> int:
+    for name, value in (("trials", trials), ("seconds", seconds)):
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} {value}: expected a number above 0")
+    if trials is not None:
+        return int(trials)
+    if kind == "exhaustive":
+        if len(space) > 1_000_000 and seconds is None:
+            raise UsageError(f"{space.name} has {len(space):,} architectures: name trials or a time")
+        return len(space)
+    return TRIALS if seconds is None else len(space)
+
+
+def _recipe(space: Space, kind: str) -> Recipe:
+    """float32; one supernet's weights where everything is scored and the space has one."""
+    fast = get_recipe("seed(dtype=float32)")
+    if kind == "exhaustive":
+        from ssnr.supernet.layouts.base import layout_of
+
+        try:
+            layout_of(space)
+        except UsageError:
+            return fast
+        return shared(fast)
+    return fast
+
+
+def _said(bounds: Mapping[str, Bounds]) -> str:
+    parts = []
+    for name, (low, high) in bounds.items():
+        parts.append(" ≤ ".join(p for p in (None if low is None else f"{low:g}", name,
+                                             None if high is None else f"{high:g}") if p))  # fmt: skip
+    return ", ".join(parts) or "the constraints"
