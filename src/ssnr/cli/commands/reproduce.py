@@ -198,3 +198,37 @@ def evidence(
         return
     terminal.show(evidence_page.correlations(found).to_rich())
     print("\n".join(str(file) for file in files))
+
+
+@reproduce.command()
+def search(
+    out: options.Out = Path("out"),
+    seeds: Annotated[
+        int,
+        typer.Option(callback=options.at_least("--seeds", 1), help="Initialisations and images, 0 … K−1."),
+    ] = 1,
+    repeats: Annotated[
+        int, typer.Option(callback=options.at_least("--repeats", 1), help="Simulated searches of each kind.")
+    ] = 10,
+    workers: options.Workers = None,
+    json: options.Json = False,
+) -> None:
+    """What a search by score finds in NAS-Bench-201: the accuracy of the pick, with and without a budget."""
+    from ssnr.cli.sweeping import swept
+    from ssnr.paper import evidence, picks
+    from ssnr.spaces import get_space
+
+    options.make_folder(out)
+    (sweep,) = evidence.sweeps(evidence.parts(["nb201-c10"]), seeds)
+    for seed in sweep.seeds:
+        swept(get_space(sweep.space), sweep.architectures, parse_proxies(sweep.proxies),
+              evidence.path_of(out, sweep.space), workers, seed, None, sweep.recipe)  # fmt: skip
+    with terminal.status("searching and drawing"):
+        found = picks.picks(out, seeds=sweep.seeds, repeats=repeats)
+        files = picks.write(found, out)
+    if json:
+        rows = found.table.astype(object).where(found.table.notna(), None).to_dict("records")
+        terminal.print_json({"rows": rows, "files": [str(file) for file in files]})
+        return
+    terminal.show(found.sheet().to_rich())
+    print("\n".join(str(file) for file in files))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ssnr.data import Batch
     from ssnr.studies.sheet import Sheet
 
-Scored = tuple[str, int, "dict[str, Score]"]
+_Row = tuple[str, int, "dict[str, Score]"]
 
 
 @app.command()
@@ -49,11 +49,11 @@ def score(
 ) -> None:
     """Score networks; nothing is trained, nothing is changed."""
     parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, images=images)
-    shapes = _shapes(input_shape, len(targets))
+    shapes = shapes_of(input_shape, len(targets))
     where = options.device_of(device)
     documents, rows, failures = [], [], []
     for text, shape in zip(targets, shapes, strict=True):
-        target, batch, scores = _scored(text, shape, parsed, chosen, data, batch_size, seed, where, check)
+        target, batch, scores = scored(text, shape, parsed, chosen, data, batch_size, seed, where, check)
         for note in dict.fromkeys(note for s in scores.values() for note in s.notes):
             terminal.note(f"{text}: {note}")
         parameters = sum(p.numel() for p in target.net.parameters())
@@ -61,7 +61,7 @@ def score(
         rows.append((text, parameters, scores))
         failures += [f"{text}: {name}: {s.reason}" for name, s in scores.items() if s.status == "failed"]
     if sort:
-        order = sorted(range(len(rows)), key=lambda k: _rank(rows[k][2][parsed[0].text], parsed[0]))
+        order = sorted(range(len(rows)), key=lambda k: rank_key(rows[k][2][parsed[0].text], parsed[0]))
         documents, rows = [documents[k] for k in order], [rows[k] for k in order]
     if json:
         terminal.print_json(
@@ -76,7 +76,7 @@ def score(
         raise SsnrError("; ".join(failures))
 
 
-def _shapes(given: list[str] | None, targets: int) -> list[tuple[int, ...] | None]:
+def shapes_of(given: list[str] | None, targets: int) -> list[tuple[int, ...] | None]:
     """One shape a target: none, one for all, or one for each."""
     if given and len(given) not in (1, targets):
         raise UsageError(f"{len(given)} times --input-shape for {targets} targets: expected one for all, or one each")
@@ -84,10 +84,11 @@ def _shapes(given: list[str] | None, targets: int) -> list[tuple[int, ...] | Non
     return shapes * targets if len(shapes) == 1 else shapes
 
 
-def _scored(
+def scored(
     text: str, shape: tuple[int, ...] | None, proxies: tuple[Proxy, ...], recipe: Recipe, data: str | None, size: int,
     seed: int, device: str, check: bool,
 ) -> tuple[Target, Batch | None, dict[str, Score]]:  # fmt: skip
+    """One target: the network, the batch that its proxies read, and its scores."""
     from ssnr.cli.sweeping import batch_of
     from ssnr.cli.targets import batch_for, outputs_for_labels, resolve
     from ssnr.scoring import score as score_network
@@ -110,7 +111,7 @@ def _scored(
     return target, batch, scores
 
 
-def _rank(s: Score, proxy: Proxy) -> tuple[bool, float]:
+def rank_key(s: Score, proxy: Proxy) -> tuple[bool, float]:
     """Best first, failures last; a sum that overflows is compared by its logarithm."""
     if s.value is None:
         return (True, 0.0)
@@ -146,14 +147,15 @@ def _score_json(s: Score) -> dict[str, Any]:
     }
 
 
-def _score_table(rows: list[Scored], parsed: tuple[Proxy, ...]) -> Sheet:
+def _score_table(rows: list[_Row], parsed: tuple[Proxy, ...]) -> Sheet:
     from ssnr.studies.sheet import Sheet
 
-    shown = [(text, f"{params:,}", *(_cell(scores[p.text]) for p in parsed)) for text, params, scores in rows]
+    shown = [(text, f"{params:,}", *(cell(scores[p.text]) for p in parsed)) for text, params, scores in rows]
     return Sheet.of(("target", "params", *(p.text for p in parsed)), shown)
 
 
-def _cell(s: Score) -> str:
+def cell(s: Score) -> str:
+    """A score as it stands in a table."""
     if s.status == "failed":
         return "failed"
     shown = f"e^{s.log_value:.6g}" if s.value is not None and math.isinf(s.value) and s.log_value else f"{s.value:.6g}"
