@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from ssnr.spaces import Space as Space
     from ssnr.spaces import get_space as get_space
     from ssnr.spaces import register_space as register_space
+    from ssnr.spaces.functions import Trial as Trial
+    from ssnr.spaces.functions import space as space
     from ssnr.store import Store as Store
     from ssnr.studies.study import study as study
 
@@ -76,6 +78,8 @@ _HOME = {
     "Space": "spaces",
     "get_space": "spaces",
     "register_space": "spaces",
+    "Trial": "spaces.functions",
+    "space": "spaces.functions",
     "Store": "store",
     "study": "studies.study",
 }

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +13,12 @@ from torch import Tensor, nn
 from ssnr.cli import libraries as _libraries
 from ssnr.cli.arguments import call_of, load_weights, weights_of
 from ssnr.core.errors import ScoringError, UsageError, one_line
-from ssnr.core.registry import unknown
 from ssnr.data import Batch, batch_of
 from ssnr.networks.calling import call
 from ssnr.networks.preserve import preserved
 from ssnr.networks.trees import flatten, moved
-from ssnr.spaces import SPACES, get_space
+from ssnr.spaces import SPACES, Space, get_space, user_code
+from ssnr.spaces.finding import FUNCTION
 
 _FORMS = "expected SPACE:ARCH, pkg.mod:factory or file.py:factory; or timm:NAME, torchvision:NAME, hf:NAME"
 
@@ -74,15 +70,15 @@ def _built(text: str, seed: int, variant: str) -> Target:
     if not colon or not where or not what:
         raise UsageError(f"target {text!r}: {_FORMS}")
     if where.split("/")[0] in SPACES:
-        space = get_space(where)
-        net = space.build(space.parse(what), seed=seed, variant=variant)
-        return Target(text, net, space.input_shape, space.num_classes, f"drawn from (seed {seed}, space, network)")
+        return _of_space(text, get_space(where), what, seed, variant)
+    if (own := _own_space(text)) is not None:
+        return _of_space(text, *own, seed, variant)
     torch.manual_seed(seed)
     if where in _libraries.LIBRARIES:
         net, shape, classes, inputs = _libraries.build(where, what)
         return Target(text, net, shape, classes, f"made by {where} after torch.manual_seed({seed})", inputs)
     what, arguments = call_of(what)
-    made = _load(where, what)
+    made = user_code.load(where, what, kind="target", known=SPACES)
     torch.manual_seed(seed)
     init = "as the module has them"
     if arguments is not None and isinstance(made, nn.Module):
@@ -105,6 +101,23 @@ def _built(text: str, seed: int, variant: str) -> Target:
         raise UsageError(f"target {text!r}: its input_shape is {shape!r}, expected whole numbers such as (3, 32, 32)")
     inputs = None if example is None or shape is not None else lambda size, seed: example
     return Target(text, made, tuple(shape) if shape is not None else None, None, init, inputs)
+
+
+def _own_space(text: str) -> tuple[Space, str] | None:
+    """Space and architecture of `file.py:build:depth=3,width=64`; None of any other text."""
+    where, _, arch = text.rpartition(":")
+    return (get_space(where), arch) if "=" in arch and FUNCTION.fullmatch(where) else None
+
+
+def _of_space(text: str, space: Space, form: str, seed: int, variant: str) -> Target:
+    arch = space.parse(form)
+    try:
+        net = space.build(arch, seed=seed, variant=variant)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise ScoringError(f"target {text!r}: building it raised {type(error).__name__}: {one_line(error)}") from error
+    return Target(text, net, space.input_shape, space.num_classes, f"drawn from (seed {seed}, space, network)")
 
 
 def _is_shape(value: Any) -> bool:
@@ -141,42 +154,3 @@ def _first_output(net: nn.Module, inputs: Any) -> Tensor | None:
     except Exception:
         # The scoring itself will say what is wrong with the network; this only looks.
         return None
-
-
-def _load(where: str, what: str) -> Any:
-    # As `python file.py` would find its neighbours, and `python -m pkg.mod` what is here.
-    folder = str((Path(where).parent if where.endswith(".py") else Path()).resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    if where.endswith(".py"):
-        path = Path(where)
-        if not path.is_file():
-            raise UsageError(f"target {where}:{what}: there is no file {where}")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(path.stem, module)
-        load = spec.loader.exec_module
-    else:
-        if not all(part.isidentifier() for part in where.split(".")):
-            raise unknown("space", where, SPACES)
-        module, load = None, None
-    try:
-        if load is not None:
-            load(module)  # type: ignore[arg-type]
-        else:
-            module = importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        if error.name and where.startswith(error.name):
-            raise unknown("space or module", where, SPACES) from error
-        raise ScoringError(f"target {where}:{what}: importing {where} raised {error}") from error
-    except (Exception, SystemExit) as error:
-        raise ScoringError(
-            f"target {where}:{what}: importing {where} raised {type(error).__name__}: {one_line(error)}"
-        ) from error
-    found: Any = module
-    for part in what.split("."):
-        if not hasattr(found, part):
-            raise unknown(f"name in {where}", part, [name for name in dir(found) if not name.startswith("_")])
-        found = getattr(found, part)
-    return found

@@ -16,6 +16,8 @@ from ssnr.core.results import Counts
 if TYPE_CHECKING:
     from torch import nn
 
+Controls = tuple[int | None, int | None, int | None, int | None]
+
 
 class Space(ABC):
     """A family of networks, each identified by one string.
@@ -28,8 +30,8 @@ class Space(ABC):
         variants: the ways in which `build` can make the network of an architecture.
     """
 
-    family: ClassVar[str]
     variants: ClassVar[tuple[str, ...]] = ("default",)
+    family: str
     name: str
     input_shape: tuple[int, ...]
     num_classes: int
@@ -73,13 +75,34 @@ class Space(ABC):
     def counts(self, arch: Any, *, variant: str = "default") -> Counts:
         """Parameters, multiply-accumulates, reachable weights and layers, without building the network."""
 
+    def controls(self, arch: Any) -> Controls:
+        """Parameters, multiply-accumulates, reachable weights and layers as a store keeps them.
+
+        None where the network cannot be built.
+        """
+        found = self.counts(arch)
+        return found.params, found.flops, found.reachable_params, found.layers
+
     @abstractmethod
     def all(self) -> Iterator[str]:
-        """Every architecture once."""
+        """Every architecture once.
+
+        Raises:
+            UsageError: there is no list of them.
+        """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of architectures."""
+        """Number of architectures.
+
+        Raises:
+            UsageError: it is not known; see `size`.
+        """
+
+    @property
+    def size(self) -> int | None:
+        """Number of architectures, None where it is not known."""
+        return len(self)
 
     @abstractmethod
     def sample(self, rng: Any) -> str:
@@ -98,6 +121,13 @@ class Space(ABC):
         near = list(self.neighbours(arch))
         return near[draw(rng, len(near))]
 
+    def suggest(self, trial: Any) -> str | None:
+        """The architecture that an Optuna trial chooses through its `suggest_*`, for samplers that learn.
+
+        None, the default: the space has no parameters to ask for.
+        """
+        return None
+
     def sample_many(self, count: int, rng: Any) -> list[str]:
         """`count` distinct architectures, in the order drawn.
 
@@ -113,6 +143,9 @@ class Space(ABC):
         while len(drawn) < count:
             drawn[self.sample(rng)] = None
         return list(drawn)
+
+    def __bool__(self) -> bool:
+        return True  # not by its length, which may not be known
 
     def __repr__(self) -> str:
         return f"<space {self.name}: {len(self):,} architectures>"
@@ -150,15 +183,3 @@ def register_space(family: str) -> Callable[[Callable[[str], Space]], Callable[[
         return SPACES.add(family, make)
 
     return add
-
-
-def get_space(name: str | Space) -> Space:
-    """A space by name, such as `nasbench201` or `nasbench201/cifar100`.
-
-    Raises:
-        UsageError: unknown space or data set, with near names.
-    """
-    if isinstance(name, Space):
-        return name
-    family, _, dataset = name.partition("/")
-    return SPACES[family](dataset)
