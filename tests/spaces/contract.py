@@ -16,9 +16,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import ssnr
 from ssnr.core.errors import ArchitectureError, UsageError
 from ssnr.proxies.controls import count
 from ssnr.spaces import Space, get_space
+from ssnr.spaces.functions.trial import Drawn
 
 torch.set_num_threads(1)  # small networks: more threads only wait for each other
 
@@ -48,6 +50,7 @@ class SpaceContract:
         archs: in the space's own format.
         bad: malformed architectures and the errors they give.
         whole: whether `all` is short enough to list here.
+        suggests: whether a trial can choose an architecture.
         changes: (arch, neighbour) → number of elementary changes between them.
     """
 
@@ -55,6 +58,7 @@ class SpaceContract:
     archs: ClassVar[tuple[str, ...]]
     bad: ClassVar[tuple[tuple[Any, str], ...]]
     whole: ClassVar[bool] = True
+    suggests: ClassVar[bool] = True
 
     def changes(self, arch: str, near: str) -> int:
         raise NotImplementedError
@@ -151,11 +155,20 @@ class SpaceContract:
     def test_all_lists_every_architecture_once(self):
         listed: Iterator[str] = self.space.all()
         archs = list(listed) if self.whole else list(islice(listed, 300))
-        assert len(set(archs)) == len(archs) == (len(self.space) if self.whole else 300)
+        assert len(set(archs)) == len(archs) == (self.space.size if self.whole else 300)
         assert all(self.space.parse(arch) == arch for arch in archs)
 
     def test_drawing_many_gives_different_ones(self):
         assert len(set(self.space.sample_many(40, random.Random(0)))) == 40
+
+    def test_a_trial_chooses_an_architecture(self):
+        chosen = [self.space.suggest(ssnr.Trial(Drawn(random.Random(seed)))) for seed in range(30)]
+        if not self.suggests:
+            assert set(chosen) == {None}
+            return
+        assert len(set(chosen)) > 1
+        assert all(self.space.parse(arch) == arch for arch in chosen)
+        assert chosen[0] == self.space.suggest(ssnr.Trial(Drawn(random.Random(0))))
 
     # --- networks ---
 

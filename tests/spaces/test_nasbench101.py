@@ -40,6 +40,7 @@ def rows(text: str, ops: str) -> tuple[int, ...]:
 
 class TestNasBench101(SpaceContract):
     space = SPACE
+    suggests = False
     archs = (
         "conv1x1~0+maxpool3x3~0,1+output~0,2",
         "maxpool3x3~0+conv3x3~+conv1x1~1+conv1x1~2+maxpool3x3~3+output~1,3",  # vertices 2, 4, 5 are on no path

@@ -124,6 +124,13 @@ InputShapes = Annotated[
         help="One input without the batch dimension, such as 3,32,32; once for all targets, or once for each.",
     ),
 ]
+SPACE = "A search space, such as nasbench201 or nasbench201/cifar100, or of your own: file.py:build, pkg.mod:build."
+SpaceShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input-shape", callback=_shape, help="Of a space of your own: one input without the batch, such as 3,32,32."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 BatchSize = Annotated[
     int, typer.Option(callback=at_least("batch size", 1), help="Samples in the batch of data-driven proxies.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,16 +88,37 @@ def batch_of(
     return batch
 
 
+def space_of(text: str, input_shape: str | None = None) -> Space:
+    """The space that a command names; what a user's own file prints is no part of the answer.
+
+    Raises:
+        UsageError: there is none, or it has an input shape of its own.
+        ScoringError: the user's file raised.
+    """
+    from ssnr.cli.options import shape_of
+    from ssnr.spaces import get_space
+    from ssnr.spaces.functions import FunctionSpace
+
+    with redirect_stdout(sys.stderr):
+        space = get_space(text)
+    shape = shape_of(input_shape)
+    if shape is not None:
+        if not isinstance(space, FunctionSpace):
+            raise UsageError(f"--input-shape {input_shape}: {space.name} has an input shape of its own")
+        space.input_shape = shape
+    return space
+
+
 def architectures(space: Space, text: str, seed: int) -> list[str]:
     """`all`, a number drawn from the seed, or a file with one architecture a line."""
     import numpy as np
 
     if text == "all":
-        if len(space) > MOST:
-            raise UsageError(
-                f"{space.name} has {len(space):,} architectures: draw a number with --archs N, or name a file"
-            )
-        return list(space.all())
+        every = [] if (space.size or 0) > MOST else list(islice(space.all(), MOST + 1))
+        if not every or len(every) > MOST:
+            shown = f"{space.size:,}" if space.size is not None else f"more than {MOST:,}"
+            raise UsageError(f"{space.name} has {shown} architectures: draw a number with --archs N, or name a file")
+        return every
     if is_number(text):
         return space.sample_many(int(text), np.random.default_rng(seed))
     path = Path(text)

@@ -86,9 +86,10 @@ def plan(
     networks = {arch: where.twin(arch) for arch in dict.fromkeys(where.parse(form) for form in archs)}
     if not networks:
         raise UsageError("no architecture to score")
-    known = {row.architecture for row in store.architectures(where.name)}
+    known = {row.architecture: row[2:] for row in store.architectures(where.name) if row.architecture in networks}
+    where.check_kept(known)
     new = [arch for arch in networks if arch not in known]
-    store.add_architectures(where.name, (Architecture(a, networks[a], *where.counts(a)) for a in new))
+    store.add_architectures(where.name, (Architecture(a, networks[a], *where.controls(a)) for a in new))
     # Controls come from the space's counts above: nothing to score.
     measured = dict.fromkeys(p.measured for p in parsed if not (p.plain is not None and p.plain.control))
     groups = {name: Group(where.name, name, str(chosen), seed, _data(name, given, chosen)) for name in measured}

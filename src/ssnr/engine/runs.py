@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssnr.core.catalogue import Proxy, twins_share
-from ssnr.core.errors import Failure, UsageError
+from ssnr.core.errors import Failure, UsageError, failure_of
 from ssnr.core.recipes import Recipe
 from ssnr.core.results import Result, Score, Scores, failed, score_of
 from ssnr.engine import local
@@ -232,7 +232,7 @@ def row(layout: Plan, store: Store, arch: str) -> Row:
     scores = Scores()
     for proxy in layout.proxies:
         if proxy.plain is not None and proxy.plain.control:
-            scores[proxy.text] = Score(float(getattr(layout.job.space.counts(arch), proxy.measured)))
+            scores[proxy.text] = _control(layout.job.space, arch, proxy.measured)
             continue
         result = found[proxy.measured]
         scores[proxy.text] = failed("not in the store") if result is None else score_of(proxy, result, recipe)
@@ -261,3 +261,14 @@ def scores_of_all(layout: Plan, store: Store) -> dict[str, Scores]:
                 stands = network if twins_share(proxy.measured, recipe) else arch
                 own[proxy.text] = found[proxy.text].get(stands, absent)
     return everything
+
+
+def _control(space: Space, arch: str, name: str) -> Score:
+    """A count of the space's own; a network of the user's that cannot be built has none."""
+    try:
+        return Score(float(getattr(space.counts(arch), name)))
+    except UsageError:
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        return failed(failure.reason, failure.kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ssnr.core.errors import Failure, kind_of
+from ssnr.core.errors import Failure, kind_of, one_line
 from ssnr.core.results import Result
 from ssnr.engine.plans import Chunk, Job, Scored
 from ssnr.spaces import Space
@@ -30,7 +30,7 @@ def score_chunk(job: Job, chunk: Chunk) -> Scored:
             if job.device != "cpu":  # even a `to` that moves nothing walks the whole network
                 net = net.to(job.device)
         except Exception as error:
-            failure = Failure(kind_of(error), f"building it raised {type(error).__name__}: {error}")
+            failure = Failure(kind_of(error), f"building it raised {type(error).__name__}: {one_line(error)}")
             found += [(name, Result.of(failure, network)) for name in measured]
             continue
         results = measure(

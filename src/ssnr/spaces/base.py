@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -83,6 +83,13 @@ class Space(ABC):
         found = self.counts(arch)
         return found.params, found.flops, found.reachable_params, found.layers
 
+    def check_kept(self, kept: Mapping[str, Controls]) -> None:  # noqa: B027 - those of this package do not change
+        """Refuse what a store keeps, architecture → controls, where another space of this name wrote it.
+
+        Raises:
+            UsageError: the space has changed since.
+        """
+
     @abstractmethod
     def all(self) -> Iterator[str]:
         """Every architecture once.
@@ -120,13 +127,6 @@ class Space(ABC):
         """A uniformly drawn neighbour."""
         near = list(self.neighbours(arch))
         return near[draw(rng, len(near))]
-
-    def suggest(self, trial: Any) -> str | None:
-        """The architecture that an Optuna trial chooses through its `suggest_*`, for samplers that learn.
-
-        None, the default: the space has no parameters to ask for.
-        """
-        return None
 
     def sample_many(self, count: int, rng: Any) -> list[str]:
         """`count` distinct architectures, in the order drawn.

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,15 +77,15 @@ def run_file(path: str) -> ModuleType:
         raise ScoringError(f"--import {path}: it raised {type(error).__name__}: {one_line(error)}") from error
 
 
-def file_module(path: str | Path) -> ModuleType:
+def file_module(path: str | Path, name: str | None = None) -> ModuleType:
     """The module of a file, run once; its neighbours can be imported as when it is run as a script.
 
-    It is known by the file's name, or, where another module has that name, by one with a hash behind it: the same in
-    every process.
+    It is known by the file's name, or, where another module has that name, by one with a hash behind it; `name` is what
+    it is known by in the process that sends something of it.
     """
     file = Path(path).resolve()
     _on_the_path(file.parent)
-    name = _name(file)
+    name = name or _name(file)
     held = sys.modules.get(name)
     if held is not None:
         return held
@@ -132,8 +133,11 @@ def importable(name: str, file: str | None) -> bool:
     """Whether another process that imports this name finds the same file."""
     if name == "__main__" or file is None:
         return False
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
-    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == Path(file).resolve()
+    top, *inner = name.split(".")
+    spec = PathFinder.find_spec(top)  # not what is loaded here, which may come from elsewhere
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        top = f"{top}.{part}"
+        spec = PathFinder.find_spec(top, list(spec.submodule_search_locations))
+    return spec is not None and _same_file(spec.origin, Path(file).resolve())

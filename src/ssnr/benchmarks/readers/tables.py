@@ -214,7 +214,11 @@ def family_of(path: Path, forms: Sequence[Any]) -> str:
     """The one registered space that reads every architecture."""
     first = [family for family in SPACES if _reads(family, forms[:1])]
     if not first:
-        raise BenchmarkError(f"{path}: row 1: no space reads the architecture {_short(forms[0])} ({', '.join(SPACES)})")
+        own = (
+            "; one of your own is known after --space file.py:build or --import file.py" if "=" in str(forms[0]) else ""
+        )
+        known = ", ".join(SPACES)
+        raise BenchmarkError(f"{path}: row 1: no space reads the architecture {_short(forms[0])} ({known}){own}")
     found = [family for family in first if _reads(family, forms)] or first[:1]
     if len(found) > 1:
         raise BenchmarkError(f"{path}: its architectures can be read as {' or '.join(found)}: say which with `family`")
@@ -226,7 +230,7 @@ def _reads(family: str, forms: Iterable[Any]) -> bool:
     try:
         for form in forms:
             parse(form)
-    except ArchitectureError:
+    except UsageError:  # no architecture, or a space of the user's own that does not work
         return False
     return True
 

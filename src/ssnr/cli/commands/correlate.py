@@ -27,6 +27,10 @@ def correlate(
         str | None, typer.Option(help="Which table of the benchmark, such as nats, naslib or analog.")
     ] = None,
     proxy: options.Proxies = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="That reads a CSV's architectures, where it is one of your own: file.py:build."),
+    ] = None,
     population: Annotated[
         str,
         typer.Option(
@@ -48,6 +52,7 @@ def correlate(
 ) -> None:
     """Rank correlations of stored scores with measured accuracies, beside the controls; scores nothing again."""
     from ssnr import benchmarks
+    from ssnr.cli.sweeping import space_of
     from ssnr.core import combinations
     from ssnr.store import Store
     from ssnr.studies.study import study
@@ -57,7 +62,8 @@ def correlate(
     shares = _shares(top)
     others = [] if published is None else [name.strip() for name in published.split(",")]
     asked = None if proxy is None else [combinations.parse(text) for text in proxy]
-    table = benchmarks.load(benchmark, source)
+    family = None if space is None else space_of(space).family
+    table = benchmarks.load(benchmark, source, family=family)
     with Store(store, create=False) as opened, terminal.status(f"correlating with {table.name} ({table.source})"):
         result = study(opened, table, asked, population=population, top=shares, published=others)
     if json:

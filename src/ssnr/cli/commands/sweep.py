@@ -13,10 +13,11 @@ from ssnr.cli.app import app
 
 @app.command()
 def sweep(
-    space: Annotated[str, typer.Argument(help="A search space, such as nasbench201 or nasbench201/cifar100.")],
+    space: Annotated[str, typer.Argument(help=options.SPACE)],
     proxy: options.Proxies = None,
     archs: Annotated[str, typer.Option(help="all, a number drawn from the seed, or a file with one a line.")] = "all",
     store: options.StorePath = Path("ssnr.sqlite"),
+    input_shape: options.SpaceShape = None,
     workers: options.Workers = None,
     seed: options.Seed = 0,
     data: options.Data = None,
@@ -35,21 +36,21 @@ def sweep(
     json: options.Json = False,
 ) -> None:
     """Score many architectures into a store; the same command again does only what is missing."""
-    from ssnr.cli.sweeping import architectures, batch_of, is_number, swept
-    from ssnr.spaces import get_space
+    from ssnr.cli.sweeping import architectures, batch_of, is_number, space_of, swept
 
     parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init, images)
     seconds = quantities.seconds_of("--timeout", timeout)
     most = quantities.bytes_of("--max-memory", max_memory)
-    where = get_space(space)
+    where = space_of(space, input_shape)
     asked = architectures(where, archs, seed)
-    batch = batch_of(parsed, data, where.input_shape, where.num_classes, batch_size, seed)
+    classes = where.num_classes if any(p.data for p in parsed) else None
+    batch = batch_of(parsed, data, where.input_shape, classes, batch_size, seed)
     repeats = len(asked) - len(set(asked))
     if repeats:
         terminal.note(f"{repeats:,} of {len(asked):,} architectures are repeats: scored once, kept once")
     summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor, seconds, most)
     if json:
-        drawn = {"of": len(where), "seed": seed, "replacement": False} if is_number(archs) else None
+        drawn = {"of": where.size, "seed": seed, "replacement": False} if is_number(archs) else None
         terminal.print_json(summary | {"repeats": repeats, "drawn": drawn})
         raise typer.Exit(1 if summary["lost"] else 0)
     print(f"{summary['architectures']:,} architectures of {where.name}, {summary['networks']:,} distinct networks, "

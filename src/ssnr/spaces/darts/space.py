@@ -89,6 +89,19 @@ class Darts(Space):
             cells.append(tuple(nodes))
         return format_genotype(Genotype(*cells))
 
+    def suggest(self, trial: Any) -> str:
+        """Two operations and a pair of sources for each node of each cell: `normal_3_op0`, `normal_3_sources`, …."""
+        cells = []
+        for side in Genotype._fields:
+            nodes = []
+            for node in NODES:
+                pairs = {f"{i},{j}": (i, j) for i, j in combinations(range(node), 2)}
+                sources = pairs[trial.suggest_categorical(f"{side}_{node}_sources", list(pairs))]
+                names = [trial.suggest_categorical(f"{side}_{node}_op{k}", list(_SEARCHED)) for k in range(2)]
+                nodes.append(tuple(zip(names, sources, strict=True)))
+            cells.append(tuple(nodes))
+        return format_genotype(Genotype(*cells))
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Every genotype with one operation or one input changed; a changed node's inputs are sorted by source."""
         genotype = parse_genotype(arch)

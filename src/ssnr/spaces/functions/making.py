@@ -130,7 +130,7 @@ def _check_arguments(function: Callable[..., Any], name: str, arguments: tuple[s
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function of C does not say
         return
-    shown = f"{getattr(function, '__name__', 'the function')}{signature}"
+    shown = f"{getattr(function, '__name__', 'the function')}({', '.join(signature.parameters)})"
     try:
         if arguments:
             signature.bind(**dict.fromkeys(arguments))

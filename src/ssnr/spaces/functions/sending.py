@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 
 class Home(NamedTuple):
-    """Where another process finds a function: in a module, in a file, or nowhere (by value)."""
+    """Where another process finds a function: in a module, in the module of a file, or nowhere (by value)."""
 
     kind: str
-    place: str
     name: str
+    module: str = ""
+    file: str = ""
 
 
 def home_of(function: Callable[..., Any]) -> Home:
@@ -36,12 +37,12 @@ def home_of(function: Callable[..., Any]) -> Home:
         module_name is not None and module is not None and name and "<" not in name and _holds(module, name, function)
     )
     if not by_name or module_name == "__main__" or module_name is None:
-        return Home("value", "", name)
+        return Home("value", name)
     if user_code.importable(module_name, file):
-        return Home("module", module_name, name)
+        return Home("module", name, module_name)
     if file is not None and file.endswith(".py"):
-        return Home("file", file, name)
-    return Home("value", "", name)
+        return Home("file", name, module_name, file)
+    return Home("value", name)
 
 
 def _holds(module: Any, name: str, function: Callable[..., Any]) -> bool:
@@ -75,8 +76,8 @@ def sent(space: FunctionSpace) -> tuple[Any, ...]:
 def _received(home: Home, payload: bytes) -> FunctionSpace:
     found = None
     if home.kind != "value":  # first, for what is in the payload may be of this file
-        module: Any = user_code.file_module(home.place) if home.kind == "file" else user_code.load_module(home.place)
-        found = user_code.found_in(module, home.name, home.place)
+        module: Any = user_code.file_module(home.file, home.module) if home.file else user_code.load_module(home.module)
+        found = user_code.found_in(module, home.name, home.file or home.module)
         found = getattr(found, "function", found) if not inspect.isfunction(found) else found
     kind, function, state = pickle.loads(payload)  # noqa: S301 - from the parent process
     space: FunctionSpace = object.__new__(kind)

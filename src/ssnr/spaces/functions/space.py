@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Choices = dict[str, Asked]
 _EXPECTED = "expected NAME=VALUE,…, such as depth=3,width=64"
 _REMEMBERED = 1 << 14  # architectures whose choices and counts are kept
-_REPEATS = 1_000  # draws in a row that give nothing new, after which there is taken to be nothing new
+_CHECKED = 3  # architectures of a store that are counted again
+_REPEATS = 300  # draws in a row that give nothing new, after which there is taken to be nothing new
 
 
 class FunctionSpace(Space):
@@ -106,7 +107,7 @@ class FunctionSpace(Space):
         return self.size
 
     def __repr__(self) -> str:
-        return f"<space {self.name}: {'number' if self.size is None else f'{self.size:,}'} of architectures>"
+        return f"<space {self.name}>" if self.size is None else f"<space {self.name}: {self.size:,} architectures>"
 
     # --- strings ---
 
@@ -355,6 +356,18 @@ class FunctionSpace(Space):
             raise
         except Exception:  # the sweep says why: it builds the network too
             return (None, None, None, None)
+
+    def check_kept(self, kept: Mapping[str, Controls]) -> None:
+        """Build a few of the architectures again: their counts must be those that are kept."""
+        for arch in list(kept)[:_CHECKED]:
+            now = self.controls(arch)
+            if now != kept[arch]:
+                params = [f"{n:,} parameters" if n is not None else "no network" for n in (kept[arch][0], now[0])]
+                what = " and ".join(params) if params[0] != params[1] else f"{kept[arch]} and {now} as its counts"
+                raise UsageError(
+                    f"space {self.name} has changed since the store was written: {arch} has {what}, then and now; "
+                    "name another store, or give the space another name"
+                )
 
 
 def _labels(form: Any, where: str) -> dict[str, str]:

@@ -110,6 +110,10 @@ class NasBench201(Space):
         """One cell, uniformly."""
         return format_ops(tuple(OPERATIONS[draw(rng, len(OPERATIONS))] for _ in EDGES))
 
+    def suggest(self, trial: Any) -> str:
+        """One categorical parameter an edge, `0_1` … `2_3`."""
+        return format_ops(tuple(trial.suggest_categorical(f"{i}_{j}", list(OPERATIONS)) for i, j in EDGES))
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """The 24 cells that differ in one operation."""
         ops = parse_ops(arch)

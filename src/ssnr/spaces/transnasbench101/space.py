@@ -167,6 +167,12 @@ class TransNasBench101Micro(_TransNasBench):
         """One cell, uniformly."""
         return format_micro([draw(rng, len(OPERATIONS)) for _ in EDGES])
 
+    def suggest(self, trial: Any) -> str:
+        """One categorical parameter an edge, `0_1` … `2_3`."""
+        return format_micro(
+            [OPERATIONS.index(trial.suggest_categorical(f"{i}_{j}", list(OPERATIONS))) for i, j in EDGES]
+        )
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """The 18 cells that differ in one operation."""
         digits = parse_micro(arch)
@@ -236,6 +242,19 @@ class TransNasBench101Macro(_TransNasBench):
     def sample(self, rng: Any) -> str:
         """One network, uniformly."""
         return format_macro(_macro_codes()[draw(rng, len(self))])
+
+    def suggest(self, trial: Any) -> str:
+        """The number of modules, and for each of the first three doublings and four halvings whether and where it is.
+
+        A place is a module's number; two of one kind at one place are one.
+        """
+        modules = trial.suggest_int("modules", 4, 6)
+        codes = [1] * modules
+        for added, name, most in ((1, "double", 3), (2, "halve", 4)):
+            places = {trial.suggest_int(f"{name}{k}", 0, 5) % modules for k in range(trial.suggest_int(name, 1, most))}
+            for place in places:
+                codes[place] += added
+        return format_macro(codes)
 
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Every network with one code changed, put in or taken out."""

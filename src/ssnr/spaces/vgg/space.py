@@ -110,6 +110,11 @@ class PlainSpace(Space):
     def sample(self, rng: Any) -> str:
         return self._text(self.depths[draw(rng, len(self.depths))], WIDTHS[draw(rng, len(WIDTHS))])
 
+    def suggest(self, trial: Any) -> str:
+        """The depth, categorical, and the width of the first stage."""
+        depth = trial.suggest_categorical("depth", list(self.depths))
+        return self._text(depth, trial.suggest_int("width", WIDTHS[0], WIDTHS[-1], step=WIDTHS[1] - WIDTHS[0]))
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Another depth, or the next width up or down."""
         depth, width = self.read(arch)
