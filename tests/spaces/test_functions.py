@@ -431,10 +431,30 @@ def test_a_study_of_a_space_of_one_s_own_and_a_csv(folder):
     assert done.exit_code == 0, done.stderr
     params = next(line for line in done.stdout.splitlines() if ",params," in line).split(",")
     assert "1.0" in params
-    ssnr.spaces.SPACES.remove("layers:build")
+    for name in ("layers:build", "own-few"):
+        ssnr.spaces.SPACES.remove(name)
     done = command(*wanted, cwd=folder)
     assert done.exit_code == 1
     assert done.stderr.endswith("one of your own is known after --space file.py:build or --import file.py\n")
+
+
+@pytest.mark.parametrize("sampler", ["random", "evolution", "tpe", "nsga2", "exhaustive"])
+def test_a_space_of_one_s_own_is_searched_and_what_cannot_be_built_is_a_failed_trial(folder, sampler):
+    if sampler in ("tpe", "nsga2"):
+        pytest.importorskip("optuna")
+    space = ssnr.get_space(f"{folder}/layers.py:build")
+    found = ssnr.search(space, ["synflow"], store=folder / "s.sqlite", trials=14, constraints={"params": (None, 60)},
+                        sampler=sampler, workers=1)  # fmt: skip
+    rows = found.table.set_index("architecture")
+    assert rows["params"].max() <= 60
+    # 8·width + 3 parameters: 9 is too wide; 5 and 6 cannot be built, however wide they would be.
+    allowed = {f"width={w},kind={k}" for w in (2, 3, 4, 7) for k in ("Wide", "Linear")}
+    assert set(rows.index) == allowed | {"width=5", "width=6"}
+    failed = rows[rows["status"] == "failed"]["reason"].to_dict()
+    assert failed == {
+        "width=5": "building it raised ValueError: five is right out",
+        "width=6": "building it raised TypeError: it returned str, expected a torch.nn.Module",
+    }
 
 
 def test_a_function_that_has_changed_does_not_go_on_with_its_old_store(folder):

@@ -256,7 +256,7 @@ def scores_of_all(layout: Plan, store: Store) -> dict[str, Scores]:
         own = everything[arch] = Scores()
         for proxy in layout.proxies:
             if proxy.plain is not None and proxy.plain.control:
-                own[proxy.text] = Score(float(getattr(layout.job.space.counts(arch), proxy.measured)))
+                own[proxy.text] = _control(layout.job.space, arch, proxy.measured)
             else:
                 stands = network if twins_share(proxy.measured, recipe) else arch
                 own[proxy.text] = found[proxy.text].get(stands, absent)

@@ -6,6 +6,7 @@ finds their scores there, so that a killed search goes on where it was.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,10 @@ class _Search:
     def allowed(self, arch: str) -> bool:
         """Whether an architecture meets the constraints that need no network."""
         counted = {name: bounds for name, bounds in self.bounds.items() if name in CONTROLS}
-        return not counted or meets(counted, self.space.counts(arch))
+        counts = dict(zip(CONTROLS, self.space.controls(arch), strict=True)) if counted else {}
+        # What cannot be built is a trial too: it fails with the reason.
+        known = {name: count for name, count in counts.items() if count is not None}
+        return len(known) < len(counts) or meets(counted, known)
 
     def score(self, archs: Sequence[str]) -> list[Told]:
         """Score a batch and write its rows."""
@@ -70,7 +74,7 @@ class _Search:
         return [self._told(arch, scores.get(self.space.parse(arch), {})) for arch in archs]
 
     def _told(self, arch: str, scores: Mapping[str, Score]) -> Told:
-        counts = self.space.counts(arch)
+        counts = dict(zip(CONTROLS, self.space.controls(arch), strict=True))
         measured = dict(self.measure(self.space, arch, self.seed)) if self.measure is not None else {}
         values = {
             o.name: measured.get(o.name) if o.proxy is None else o.of(scores[o.proxy.text]) for o in self.objectives
@@ -83,7 +87,7 @@ class _Search:
             status, reason = "infeasible", "misses a constraint: " + ", ".join(n for n in self.bounds if n in MEASURED)
         self.rows.append(
             {"trial": len(self.rows), "architecture": arch, **values, "status": status, "reason": reason,
-             **{name: getattr(counts, name) for name in CONTROLS}, **measured}
+             **counts, **measured}
         )  # fmt: skip
         if status != "ok" or any(value is None for value in values.values()):
             return Told(arch, None)
@@ -171,7 +175,8 @@ def _kind(space: Space, sampler: str, trials: int | None) -> str:
         raise unknown("sampler", sampler, SAMPLERS)
     if sampler != "auto":
         return sampler
-    return "exhaustive" if len(space) <= (SMALL if trials is None else trials) else "evolution"
+    small = space.size is not None and space.size <= (SMALL if trials is None else trials)
+    return "exhaustive" if small else "evolution"
 
 
 def _budget(space: Space, kind: str, trials: int | None, seconds: float | None) -> int:
@@ -181,10 +186,11 @@ def _budget(space: Space, kind: str, trials: int | None, seconds: float | None) 
     if trials is not None:
         return int(trials)
     if kind == "exhaustive":
-        if len(space) > 1_000_000 and seconds is None:
-            raise UsageError(f"{space.name} has {len(space):,} architectures: name trials or a time")
-        return len(space)
-    return TRIALS if seconds is None else len(space)
+        if seconds is None and (space.size is None or space.size > 1_000_000):
+            shown = "an unknown number of" if space.size is None else f"{space.size:,}"
+            raise UsageError(f"{space.name} has {shown} architectures: name trials or a time")
+        return space.size or sys.maxsize
+    return TRIALS if seconds is None else space.size or sys.maxsize
 
 
 def _recipe(space: Space, kind: str) -> Recipe:

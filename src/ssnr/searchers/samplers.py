@@ -6,6 +6,7 @@ so that a search repeats whatever the number of workers.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -51,11 +52,16 @@ class Sampler(ABC):
     def tell(self, told: Sequence[Told]) -> None:  # noqa: B027 - most have nothing to learn
         """What came of the last batch."""
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether every architecture was proposed."""
+        return self.space.size is not None and len(self.seen) >= self.space.size
+
     def _new(self, draw: Callable[[], str], count: int) -> list[str]:
         """`count` new ones that meet the constraints, or fewer after many tries in vain."""
         found: list[str] = []
         tries = 0
-        while len(found) < count and tries < _TRIES and len(self.seen) < len(self.space):
+        while len(found) < count and tries < _TRIES and not self.exhausted:
             arch = draw()
             if arch in self.seen:
                 tries += 1
@@ -134,8 +140,11 @@ class Optuna(Sampler):
         optuna = optuna_or_say()
         options: dict[str, Any] = {"seed": abs(seed) % 2**32}
         if kind == "tpe":
-            options |= {"constant_liar": True, "multivariate": True, "warn_independent_sampling": False}
-            chosen = optuna.samplers.TPESampler(**_known(optuna.samplers.TPESampler, options))
+            # In groups, because what a space of one's own asks for may depend on what it was told.
+            options |= {"constant_liar": True, "multivariate": True, "group": True}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                chosen = optuna.samplers.TPESampler(**_known(optuna.samplers.TPESampler, options))
         else:
             chosen = optuna.samplers.NSGAIISampler(population_size=POPULATION, **options)
         self._study = optuna.create_study(directions=["minimize"] * objectives, sampler=chosen)
@@ -147,7 +156,7 @@ class Optuna(Sampler):
 
         found: list[str] = []
         for _ in range(20 * count):
-            if len(found) == count or len(self.seen) >= len(self.space):
+            if len(found) == count or self.exhausted:
                 break
             trial = self._study.ask()
             arch = self.space.suggest(trial)

@@ -18,7 +18,7 @@ _COUNT = "such as 300k, 1.5M or 1e6"
 
 @app.command()
 def search(
-    space: Annotated[str, typer.Argument(help="A search space, such as nasbench201 or file.py:function.")],
+    space: Annotated[str, typer.Argument(help=options.SPACE)],
     objective: Annotated[
         list[str] | None,
         typer.Option("-p", "--objective", help="A proxy, or -NAME for as small as can be; several give a front."),
@@ -36,6 +36,7 @@ def search(
         str, typer.Option(help="exhaustive, random, evolution, nsga2 or tpe; auto chooses by the size of the space.")
     ] = "auto",
     store: options.StorePath = Path("search.sqlite"),
+    input_shape: options.SpaceShape = None,
     workers: options.Workers = None,
     seed: options.Seed = 0,
     data: options.Data = None,
@@ -53,12 +54,11 @@ def search(
     json: options.Json = False,
 ) -> None:
     """The best networks of a space under constraints, by scores before training; run again, it goes on."""
-    from ssnr.cli.sweeping import batch_of
+    from ssnr.cli.sweeping import batch_of, space_of
     from ssnr.searchers import search as run
     from ssnr.searchers.goals import objectives_of
-    from ssnr.spaces import get_space
 
-    where, wanted = get_space(space), objective or [HEADLINE]
+    where, wanted = space_of(space, input_shape), objective or [HEADLINE]
     parsed = objectives_of(wanted)
     constraints = _constraints(
         params=(("--min-params", min_params), ("--max-params", max_params)),
@@ -68,7 +68,8 @@ def search(
     if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
     proxies = [one.proxy for one in parsed if one.proxy is not None]
-    batch = batch_of(proxies, data, where.input_shape, where.num_classes, batch_size, seed)
+    classes = where.num_classes if any(p.data for p in proxies) else None
+    batch = batch_of(proxies, data, where.input_shape, classes, batch_size, seed)
     accuracy = _accuracies(benchmark)
     try:
         with progress(where.name) as notify:
