@@ -34,7 +34,9 @@ class Group(TyperGroup):
         debug = "--debug" in given
         options["standalone_mode"] = False
         try:
-            code = super().main([a for a in given if a != "--debug"], *others, **options)
+            rest, files = _imports([a for a in given if a != "--debug"])
+            _run_files(files)
+            code = super().main(rest, *others, **options)
         except BrokenPipeError:
             # The reader of a pipe left (`ssnr … | head`): nobody is there to be told.
             sys.stderr.close()
@@ -52,6 +54,39 @@ class Group(TyperGroup):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise UsageError(f"unknown command {args[0]!r}: expected {_listed(self.commands)}")
         return super().resolve_command(ctx, args)
+
+
+def _imports(args: list[str]) -> tuple[list[str], list[str]]:
+    """The other arguments, and the files of `--import FILE` or `--import=FILE`, which may stand anywhere.
+
+    Raises:
+        UsageError: no file behind it.
+    """
+    rest: list[str] = []
+    files: list[str] = []
+    given = iter(args)
+    for arg in given:
+        name, equals, file = arg.partition("=")
+        if name != "--import":
+            rest.append(arg)
+            continue
+        file = file if equals else next(given, "")
+        if not file or file.startswith("-"):
+            raise UsageError("--import: expected a Python file behind it, --import FILE.py")
+        files.append(file)
+    return rest, files
+
+
+def _run_files(files: list[str]) -> None:
+    """Run the user's own files, so that what they register is known; what they print is no part of any answer."""
+    if files:
+        from contextlib import redirect_stdout
+
+        from ssnr.spaces.user_code import run_file
+
+        with redirect_stdout(sys.stderr):
+            for file in files:
+                run_file(file)
 
 
 def _explained(error: BaseException) -> int:
@@ -112,9 +147,18 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    import_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE.py",
+            help="Run a file of your own first: the spaces, proxies, saliencies and aggregates that it registers are "
+            "known. May stand behind any command, and several times.",
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    """Options that stand before any command; `Group.main` has read --debug already."""
+    """Options that stand before any command; `Group.main` has read --debug and --import already."""
 
 
 def command_line() -> typer.Typer:

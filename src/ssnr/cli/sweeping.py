@@ -44,7 +44,7 @@ def swept(
         done = failures = 0
         lost: list[tuple[str, str]] = []
         try:
-            with progress(space.name) as notify:
+            with progress(space.name) as notify, redirect_stdout(sys.stderr):  # what a user's code prints
                 for step in engine.run(layout, store, workers=workers, executor=executor, limits=limits):
                     done, failures = step.done, step.failed
                     lost += step.lost

@@ -80,6 +80,7 @@ def serve(pipe: Any, payload: bytes, memory: int | None) -> None:
     """Answer chunk after chunk until the parent hangs up."""
     # Ctrl-C goes to the whole group: the parent decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdout = sys.stderr  # what a user's code prints is no part of any answer
     _end_with_the_fork_server()
     chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     # A thread reads, so that the parent never waits to send, and an orphan ends at once.

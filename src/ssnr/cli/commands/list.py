@@ -8,6 +8,7 @@ import typer
 
 from ssnr.cli import options, terminal
 from ssnr.cli.app import app
+from ssnr.core.errors import UsageError
 from ssnr.core.recipes import RECIPES
 from ssnr.core.registry import unknown
 
@@ -71,9 +72,12 @@ def _space_rows() -> Rows:
     rows: list[tuple[Any, ...]] = []
     for name in SPACES:
         space = SPACES[name]("")
-        rows.append(
-            (name, f"{len(space):,}", "×".join(map(str, space.input_shape)), (SPACES[name].__doc__ or "").strip())
-        )
+        try:
+            shape = "×".join(map(str, space.input_shape))
+        except UsageError:  # of the user's own, without one
+            shape = "not known"
+        size = "not known" if space.size is None else f"{space.size:,}"
+        rows.append((name, size, shape, (SPACES[name].__doc__ or "").strip()))
     return ("space", "architectures", "input", "what"), rows
 
 
