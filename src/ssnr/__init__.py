@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ssnr.proxies.capture import Context as Context
     from ssnr.proxies.controls import count as count
     from ssnr.pruning import Masks as Masks
+    from ssnr.reports import report as report
     from ssnr.scoring import saliency as saliency
     from ssnr.scoring import score as score
     from ssnr.searchers import SearchResult as SearchResult
@@ -73,6 +74,7 @@ _HOME = {
     "Recipe": "core.recipes",
     "saliency": "scoring",
     "score": "scoring",
+    "report": "reports",
     "SearchResult": "searchers",
     "search": "searchers",
     "Space": "spaces",
