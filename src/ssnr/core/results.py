@@ -153,7 +153,7 @@ class Result:
     value: float | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
-    kind: FailureKind | None = field(default=None, compare=False)
+    kind: FailureKind | None = None
 
     @classmethod
     def of(cls, failure: Failure, network: str = "") -> Result:

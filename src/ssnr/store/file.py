@@ -5,37 +5,43 @@
     layouts        the layer names that many results share
 
 Isomorphic architectures share one row of `results`. A chunk is one transaction: a killed process loses at most the
-chunk in flight. Moments are kept, not scores, so a new aggregate over an old store scores nothing again.
+chunk in flight. Moments are kept, not scores, so a new aggregate over an old store scores nothing again. Every row has
+a checksum: what a disk or a copy has changed is found when it is read, and named.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ssnr._version import SCORING_VERSION
 from ssnr.core.errors import StoreError
 from ssnr.core.moments import pack, unpack
-from ssnr.core.results import Result, Status
+from ssnr.core.results import Result
 
 FORMAT = 1
 _APPLICATION = 0x53534E52  # "SSNR"
+# Columns that stores of earlier versions do not have; they are added when such a store is opened for writing.
+_LATER = {"architectures": ("checksum INTEGER",), "results": ("notes TEXT", "kind TEXT", "checksum INTEGER")}
+_CHECKED_AT_ONCE = 64 << 20  # bytes: larger files are checked by `ssnr check`, smaller ones whenever they are opened
 
 _SCHEMA = """
 CREATE TABLE layouts (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 CREATE TABLE architectures (
     space TEXT NOT NULL, architecture TEXT NOT NULL, network TEXT NOT NULL,
-    params INTEGER, flops INTEGER, reachable_params INTEGER, layers INTEGER,
+    params INTEGER, flops INTEGER, reachable_params INTEGER, layers INTEGER, checksum INTEGER,
     PRIMARY KEY (space, architecture)) WITHOUT ROWID;
 CREATE TABLE results (
     space TEXT NOT NULL, network TEXT NOT NULL, measured TEXT NOT NULL, recipe TEXT NOT NULL, seed INTEGER NOT NULL,
     data TEXT NOT NULL, version INTEGER NOT NULL,
     status TEXT NOT NULL, reason TEXT, layout INTEGER REFERENCES layouts, moments BLOB, value REAL, seconds REAL,
+    notes TEXT, kind TEXT, checksum INTEGER,
     PRIMARY KEY (space, network, measured, recipe, seed, data, version));
 """
 
@@ -112,6 +118,31 @@ class Store:
                 f"use the version of ssnr that wrote it, or another file"
             )
         self._db.execute("PRAGMA synchronous=NORMAL")
+        if tables and self.path.stat().st_size <= _CHECKED_AT_ONCE:
+            said = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if said != "ok":
+                raise StoreError(self._damaged(said))
+        self._checksums = self._add_columns()
+
+    def _add_columns(self) -> bool:
+        """Bring a store of an earlier version up to date; False where it cannot be written and lacks columns."""
+        lacking = [
+            (table, column)
+            for table, columns in _LATER.items()
+            for column in columns
+            if column.split()[0] not in {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
+        ]
+        try:
+            for table, column in lacking:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+        except sqlite3.OperationalError as error:
+            if "duplicate column" in str(error):  # another process did it just now
+                return self._add_columns()
+            return False
+        return True
+
+    def _damaged(self, what: str) -> str:
+        return f"store {self.path} is damaged ({what}): `ssnr check {self.path} --repair` keeps what can be read"
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -162,33 +193,26 @@ class Store:
         """Say which network stands for which architecture, in one transaction."""
         with self._transaction():
             self._db.executemany(
-                "INSERT OR IGNORE INTO architectures VALUES (?,?,?,?,?,?,?)", ((space, *row) for row in rows)
+                "INSERT OR IGNORE INTO architectures (space, architecture, network, params, flops, reachable_params, "
+                "layers, checksum) VALUES (?,?,?,?,?,?,?,?)",
+                ((space, *row, checksum(space, *row)) for row in rows),
             )
 
     def add(self, rows: Iterable[tuple[Group, Result]]) -> None:
         """Keep a chunk of results, in one transaction; what is there already stays."""
         with self._transaction():
             for group, r in rows:
-                layout = None if r.moments is None else self._layout(r.moments.names)
+                names = None if r.moments is None else json.dumps(list(r.moments.names))
                 blob = None if r.moments is None else pack(r.moments)
-                self._db.execute(
-                    "INSERT OR IGNORE INTO results (space, network, measured, recipe, seed, data, version, "
-                    "status, reason, layout, moments, value, seconds) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                    (
-                        group.space,
-                        r.network,
-                        *group[1:],
-                        r.status,
-                        r.reason,
-                        layout,
-                        blob,
-                        r.value,
-                        r.seconds,
-                    ),
-                )
+                notes = json.dumps(list(r.notes), ensure_ascii=False) if r.notes else None
+                key = (group.space, r.network, *group[1:])
+                value, seconds = _real(r.value), _real(r.seconds)
+                said = (r.status, r.reason, names, blob, value, seconds, notes, r.kind)
+                layout = None if names is None else self._layout(names)
+                row = (*key, r.status, r.reason, layout, blob, value, seconds, notes, r.kind)
+                self._db.execute(_INSERT, (*row, checksum(*key, *said)))
 
-    def _layout(self, names: Sequence[str]) -> int:
-        text = json.dumps(list(names))
+    def _layout(self, text: str) -> int:
         if text not in self._layouts:
             self._db.execute("INSERT OR IGNORE INTO layouts (names) VALUES (?)", (text,))
             found = self._db.execute("SELECT id FROM layouts WHERE names = ?", (text,)).fetchone()
@@ -211,12 +235,18 @@ class Store:
     def architectures(self, space: str) -> Iterator[Architecture]:
         """Every architecture of a space that was asked for, sorted by its string."""
         query = (
-            "SELECT architecture, network, params, flops, reachable_params, layers FROM architectures "
-            "WHERE space = ? ORDER BY architecture"
+            f"SELECT architecture, network, params, flops, reachable_params, layers, {self._or_null('checksum')} "
+            "FROM architectures WHERE space = ? ORDER BY architecture"
         )
         with self._explained():
-            for row in self._db.execute(query, (space,)):
+            for *row, expected in self._db.execute(query, (space,)):
+                if expected is not None and expected != checksum(space, *row):
+                    raise StoreError(self._damaged(f"the row of {row[0]!r}"))
                 yield Architecture(*row)
+
+    def _or_null(self, *columns: str) -> str:
+        """Columns that a store of an earlier version, open for reading only, does not have."""
+        return ", ".join(columns if self._checksums else ("NULL",) * len(columns))
 
     def done(self, group: Group) -> set[str]:
         """Networks that have a result of this group, failures included."""
@@ -229,26 +259,55 @@ class Store:
 
     def results(self, group: Group, networks: Iterable[str] | None = None) -> Iterator[Result]:
         """Results of a group, one at a time: all of them, or those of the named networks, in their order."""
-        columns = "network, status, reason, layout, moments, value, seconds"
+        columns = f"status, reason, layout, moments, value, seconds, {self._or_null('notes', 'kind', 'checksum')}"
         where = "space = ? AND measured = ? AND recipe = ? AND seed = ? AND data = ? AND version = ?"
-        names: dict[int, list[str]] = {}
+        names: dict[int, str] = {}
         with self._explained():
             if networks is None:
-                rows = self._db.execute(f"SELECT {columns} FROM results WHERE {where}", group)
-                yield from (self._result(row, names) for row in rows)
+                for network, *row in self._db.execute(f"SELECT network, {columns} FROM results WHERE {where}", group):
+                    yield self._result(group, network, row, names)
                 return
             for network in networks:
                 query = f"SELECT {columns} FROM results WHERE {where} AND network = ?"
                 for row in self._db.execute(query, (*group, network)):
-                    yield self._result(row, names)
+                    yield self._result(group, network, row, names)
 
-    def _result(self, row: tuple[str, Status, str | None, int | None, bytes | None, float | None, float | None],
-                names: dict[int, list[str]]) -> Result:  # fmt: skip
-        network, status, reason, layout, blob, value, seconds = row
-        moments = None
-        if blob is not None and layout is not None:
-            if layout not in names:
-                found = self._db.execute("SELECT names FROM layouts WHERE id = ?", (layout,)).fetchone()
-                names[layout] = json.loads(found[0])
-            moments = unpack(blob, names[layout])
-        return Result(network, status, reason, moments, value, seconds)
+    def _result(self, group: Group, network: str, row: Sequence[Any], names: dict[int, str]) -> Result:
+        """A row as a value.
+
+        Raises:
+            StoreError: it is not what was written.
+        """
+        status, reason, layout, blob, value, seconds, notes, kind, expected = row
+        if layout is not None and layout not in names:
+            found = self._db.execute("SELECT names FROM layouts WHERE id = ?", (layout,)).fetchone()
+            names[layout] = "" if found is None else found[0]
+        text = None if layout is None else names[layout]
+        said = (status, reason, text, blob, value, seconds, notes, kind)
+        if expected is not None and expected != checksum(group.space, network, *group[1:], *said):
+            raise StoreError(self._damaged(f"the row of {network!r}, {group.measured}"))
+        try:
+            moments = None if blob is None or text is None else unpack(blob, json.loads(text))
+            return Result(network, status, reason, moments, value, seconds, tuple(json.loads(notes or "[]")), kind)
+        except (ValueError, TypeError, IndexError) as error:
+            raise StoreError(self._damaged(f"the row of {network!r}, {group.measured}")) from error
+
+
+_INSERT = (
+    "INSERT OR IGNORE INTO results (space, network, measured, recipe, seed, data, version, status, reason, layout, "
+    "moments, value, seconds, notes, kind, checksum) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+def _real(value: float | None) -> float | None:
+    """A number as SQLite gives it back: whole ones as floats, NaN as nothing."""
+    return None if value is None or value != value else float(value)
+
+
+def checksum(*values: Any) -> int:
+    """CRC-32 of a row's values, layer names and moments included."""
+    found = 0
+    for value in values:
+        content = value if isinstance(value, bytes) else repr(value).encode()
+        found = zlib.crc32(content, zlib.crc32(len(content).to_bytes(8, "little"), found))
+    return found
