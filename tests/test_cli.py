@@ -158,7 +158,7 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["list", "proxy"], 2, "unknown list 'proxy': did you mean proxies"),
         (["fetch", "nasbench"], 2, "unknown benchmark 'nasbench'"),
         (["score"], 2, "Missing argument"),
-        (["nonsense"], 2, "unknown command 'nonsense': expected build, correlate, fetch, list"),
+        (["nonsense"], 2, "unknown command 'nonsense': expected build, check, correlate, export"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip

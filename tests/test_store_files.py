@@ -61,7 +61,7 @@ def test_what_a_sweep_says_of_a_network_is_what_scoring_it_says(whole):
     _, scores = whole
     net = SPACE.build(SPACE.twin(ARCHS[0]), seed=0)
     alone = ssnr.score(net, ssnr.data.noise(SPACE.input_shape, 120, 4), ["synflow", "naswot"])
-    assert scores[ARCHS[0]] == alone
+    assert scores[ARCHS[0]]["synflow"] == alone["synflow"]
 
 
 def test_a_store_of_an_earlier_version_is_read_and_brought_up_to_date(whole, tmp_path):
@@ -226,3 +226,68 @@ def test_a_whole_store_is_said_to_be_whole(whole, tmp_path):
     run = command("check", "s.sqlite", cwd=tmp_path)
     assert (run.exit_code, run.stdout) == (0, "s.sqlite: 35 rows as they were written, 0 damaged\n")
     assert command("check", "none.sqlite", cwd=tmp_path).exit_code == 2
+
+
+# --- shards and tables --------------------------------------------------------------------------------------------
+
+
+def test_shards_are_disjoint_and_as_large_as_each_other_whatever_the_order(whole, tmp_path):
+    from ssnr.engine.shards import Shard, part
+
+    networks = {arch: SPACE.twin(arch) for arch in SPACE.sample_many(200, np.random.default_rng(1))}
+    backwards = dict(reversed(networks.items()))
+    parts = [part(networks, Shard(number, 7)) for number in range(1, 8)]
+    assert sorted(arch for own in parts for arch in own) == sorted(networks)
+    sizes = [len(set(own.values())) for own in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert [set(part(backwards, Shard(n, 7))) for n in range(1, 8)] == [set(own) for own in parts]
+
+
+def test_shards_of_a_sweep_merge_into_the_sweep(whole, tmp_path):
+    for number in (1, 2, 3):
+        swept(tmp_path / f"{number}.sqlite", ARCHS, shard=f"{number}/3")
+    merge([tmp_path / f"{number}.sqlite" for number in (1, 2, 3)], tmp_path / "all.sqlite")
+    assert contents(tmp_path / "all.sqlite") == contents(whole[0])
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "three", "1/0"])
+def test_a_shard_that_there_is_not_is_refused(tmp_path, text):
+    run = command("sweep", SPACE.name, "--shard", text, cwd=tmp_path)
+    assert run.exit_code == 2
+    assert f"shard {text!r}: expected a part such as 3/16" in run.stderr
+
+
+def test_the_tables_of_a_store_are_its_scores(whole, tmp_path):
+    import pandas as pd
+
+    from ssnr.studies.export import export
+
+    path, scores = whole
+    wide = export(path, tmp_path / "w.csv", proxies=["synflow/layerwise_ssnr", "naswot"])
+    assert list(wide.columns) == [
+        "space", "architecture", "params", "flops", "reachable_params", "layers", "naswot", "synflow/layerwise_ssnr",
+    ]  # fmt: skip
+    by_arch = pd.read_csv(tmp_path / "w.csv").set_index("architecture")
+    assert by_arch["naswot"].to_dict() == {arch: s["naswot"].value for arch, s in scores.items()}
+    long = export(path, tmp_path / "l.sqlite", long=True)
+    with sqlite3.connect(tmp_path / "l.sqlite") as db:
+        query = "SELECT value FROM scores WHERE architecture = ? AND proxy = 'synflow/sum'"
+        assert db.execute(query, (ARCHS[0],)).fetchone() == (scores[ARCHS[0]]["synflow"].value,)
+    db.close()
+    assert len(long) == len(ARCHS) * 4
+
+
+def test_the_command_exports_parquet_or_says_what_is_missing(whole, tmp_path):
+    shutil.copy(whole[0], tmp_path / "s.sqlite")
+    run = command("export", "s.sqlite", "-o", "t.parquet", "-p", "naswot", cwd=tmp_path)
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        assert run.exit_code == 2
+        assert "t.parquet: .parquet needs pyarrow" in run.stderr
+    else:
+        assert run.stdout == "12 rows, 7 columns → t.parquet\n"
+    refused = command("export", "s.sqlite", "-o", "t.xlsx", cwd=tmp_path)
+    assert (refused.exit_code, "expected a name that ends in .csv, .parquet or .sqlite" in refused.stderr) == (2, True)
+    nothing = command("export", "s.sqlite", "-o", "t.csv", "-p", "grasp", cwd=tmp_path)
+    assert "holds no scores of grasp" in nothing.stderr

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssnr.core.catalogue import Proxy
     from ssnr.core.recipes import Recipe
     from ssnr.data import Batch
+    from ssnr.engine.shards import Shard
     from ssnr.spaces import Space
 
 MOST = 1_000_000  # architectures up to which `--archs all` is taken at its word
@@ -25,7 +26,7 @@ MOST = 1_000_000  # architectures up to which `--archs all` is taken at its word
 def swept(
     space: Space, archs: list[str], proxies: tuple[Proxy, ...], path: Path, workers: int | None, seed: int,
     batch: Batch | None, recipe: Recipe, executor: str = "local", timeout: float | None = None,
-    max_memory: int | None = None,
+    max_memory: int | None = None, shard: Shard | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score what the store lacks; the counts of what was done, and which networks were lost with their workers."""
     from ssnr.engine import local
@@ -36,7 +37,7 @@ def swept(
     from ssnr.store import Store
 
     with Store(path) as store:
-        layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe)
+        layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe, shard=shard)
         already = layout.measurable - len(layout.missing)
         if already:
             terminal.note(f"{path}: {already:,} of {layout.measurable:,} networks are there already")

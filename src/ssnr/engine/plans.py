@@ -10,6 +10,7 @@ from ssnr.core.catalogue import PLAIN, SALIENCIES, Proxy, parse_proxies, twins_s
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.core.results import Result
+from ssnr.engine.shards import Shard, part
 from ssnr.spaces import Space, get_space
 from ssnr.store import Architecture, Group, Store
 
@@ -61,8 +62,9 @@ def plan(
     batch: Any = None,
     recipe: str | Recipe = "seed",
     device: str = "cpu",
+    shard: Shard | None = None,
 ) -> Plan:
-    """Lay a sweep out and write its architectures, with their controls, into the store."""
+    """Lay a sweep out, or its part of it, and write its architectures, with their controls, into the store."""
     parsed, chosen, where = parse_proxies(proxies), get_recipe(recipe), get_space(space)
     given: Batch | None = None
     if batch is not None:  # without one torch is the workers' business: importing it takes as long as the rest of this
@@ -86,6 +88,10 @@ def plan(
     networks = {arch: where.twin(arch) for arch in dict.fromkeys(where.parse(form) for form in archs)}
     if not networks:
         raise UsageError("no architecture to score")
+    if shard is not None:
+        networks = part(networks, shard)
+        if not networks:
+            raise UsageError(f"shard {shard.number}/{shard.of} is empty: there are fewer networks than shards")
     known = {row.architecture: row[2:] for row in store.architectures(where.name) if row.architecture in networks}
     where.check_kept(known)
     new = [arch for arch in networks if arch not in known]

@@ -23,6 +23,7 @@ from ssnr.core.results import Result, Score, Scores, failed, score_of
 from ssnr.engine import local
 from ssnr.engine.local import Limits, Lost
 from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
+from ssnr.engine.shards import shard_of
 from ssnr.engine.worker import score_chunk
 from ssnr.spaces import Space
 from ssnr.store import Store
@@ -71,6 +72,7 @@ def sweep(
     device: str = "cpu",
     timeout: float | None = None,
     max_memory: int | None = None,
+    shard: str | tuple[int, int] | None = None,
 ) -> Iterator[Row]:
     """Score architectures into a store and yield them in the order given, each as soon as it is done.
 
@@ -90,16 +92,18 @@ def sweep(
         device: where networks are scored.
         timeout: seconds that a network may take before it is marked failed; needs a worker process, also for one.
         max_memory: bytes of data that a worker may have; what asks for more fails. Linux only.
+        shard: `3/16`: only the third of sixteen parts, into a store of its own; `ssnr.store.merge` joins them.
 
     Raises:
         UsageError: unknown names, a malformed architecture, no batch where one is needed, an impossible limit.
         StoreError: the store cannot be opened or written; what was committed is kept.
     """
-    limits = limits_of(timeout, max_memory)
+    limits, own = limits_of(timeout, max_memory), shard_of(shard)
     _check_workers(workers, executor)
     opened = store if isinstance(store, Store) else Store(store)
     try:
-        layout = plan(space, archs, proxies, store=opened, seed=seed, batch=batch, recipe=recipe, device=device)
+        layout = plan(space, archs, proxies, store=opened, seed=seed, batch=batch, recipe=recipe, device=device,
+                      shard=own)  # fmt: skip
     except BaseException:
         if opened is not store:
             opened.close()

@@ -33,14 +33,19 @@ def sweep(
         str | None, typer.Option(help="What one network may take before it is marked failed, such as 60s or 5min.")
     ] = None,
     max_memory: Annotated[str | None, typer.Option(help="What one worker may take, such as 4GB.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="3/16: the third of sixteen parts, into a store of its own; then ssnr merge.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Score many architectures into a store; the same command again does only what is missing."""
     from ssnr.cli.sweeping import architectures, batch_of, is_number, space_of, swept
+    from ssnr.engine.shards import shard_of
 
     parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init, images)
     seconds = quantities.seconds_of("--timeout", timeout)
     most = quantities.bytes_of("--max-memory", max_memory)
+    own = shard_of(shard)
     where = space_of(space, input_shape)
     asked = architectures(where, archs, seed)
     classes = where.num_classes if any(p.data for p in parsed) else None
@@ -48,7 +53,7 @@ def sweep(
     repeats = len(asked) - len(set(asked))
     if repeats:
         terminal.note(f"{repeats:,} of {len(asked):,} architectures are repeats: scored once, kept once")
-    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor, seconds, most)
+    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor, seconds, most, own)
     if json:
         drawn = {"of": where.size, "seed": seed, "replacement": False} if is_number(archs) else None
         terminal.print_json(summary | {"repeats": repeats, "drawn": drawn})
