@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= out
+JOBS   ?= 2
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench docs clean
 
 # Installed anew when what it depends on changes.
 $(VENV)/.installed: pyproject.toml constraints.txt src/ssnr/_version.py
@@ -16,13 +17,17 @@ demo: $(VENV)/.installed
 	$(BIN)/ssnr reproduce fig2 --init shared --out $(OUT)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks --json $(OUT)/benchmarks.json

@@ -1,5 +1,18 @@
-"""One torch thread for all tests: what is measured must not depend on it, and shared cores make more of them slower."""
+"""One torch thread for all tests, since shared cores make more of them slower; and a line on what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
 
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """How many tests were skipped, by their reasons: without the real data most of these say so."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped if report.longrepr)
+    if reasons:
+        listed = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
+        terminalreporter.write_line(f"left out: {sum(reasons.values())} tests ({listed})")

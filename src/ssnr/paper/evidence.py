@@ -79,9 +79,9 @@ PARTS = (
          held_out=False),
     Part("nb201-in16-own", "NB201 ImageNet16-120, own networks", "nasbench201/imagenet16-120",
          "nasbench201/imagenet16-120", "nats", held_out=False),
-    Part("nb101", "NB101", "nasbench101", "nasbench101/cifar10", shared=False, repeated=True),
-    Part("nb301", "NB301 (surrogate)", "darts", "nasbench301/cifar10", images=2, repeated=True),
-    Part("darts-swap", "DARTS-SWAP", "darts", "darts-swap/cifar10", images=2, repeated=True),
+    Part("nb101", "NB101", "nasbench101", "nasbench101/cifar10", shared=False),
+    Part("nb301", "NB301 (surrogate)", "darts", "nasbench301/cifar10", images=2),
+    Part("darts-swap", "DARTS-SWAP", "darts", "darts-swap/cifar10", images=2),
     *(Part(f"tnb-{name}", f"TNB micro {name}", f"{_TNB}/{task}", f"{_TNB}/{task}", images=2)
       for task, name in _TASKS.items()),
 )  # fmt: skip
