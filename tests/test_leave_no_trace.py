@@ -230,6 +230,15 @@ def test_whatever_a_forward_does_to_its_network_is_undone(what, raises):
     assert {scores[name].status for name in ("snip", "flops")} == {"failed" if raises else "ok"}
 
 
+@pytest.mark.parametrize("what", DOES)
+def test_counting_undoes_it_too(what):
+    net = Around(*DOES[what])
+    net.body[2].eval()
+    before = everything(net)
+    assert ssnr.count(net, (2,)).layers == 2
+    assert everything(net) == before
+
+
 SETTINGS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
     "threads": (torch.get_num_threads, lambda: torch.set_num_threads(torch.get_num_threads() + 1)),
     "determinism": (torch.are_deterministic_algorithms_enabled, lambda: torch.use_deterministic_algorithms(True)),

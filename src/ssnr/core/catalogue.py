@@ -117,7 +117,7 @@ for _name in ("grasp", "grasp_abs", "snip", "plain"):
     )  # fmt: skip
 
 for _name, _formula in (
-    ("params", "trainable parameters"),
+    ("params", "parameters"),
     ("flops", "multiply-accumulates of one image"),
     ("reachable_params", "scored weights on some path from input to output"),
     ("layers", "scored layers on some path from input to output"),

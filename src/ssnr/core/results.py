@@ -131,7 +131,8 @@ def takes_logarithm(proxy: Proxy, recipe: Recipe) -> bool:
 class Counts(NamedTuple):
     """The controls that every study shows beside its proxies.
 
-    `params` counts every trainable number of the built network, `flops` its multiply-accumulates for one image
+    `params` counts every parameter of the built network, `trainable` those that ask for gradients, `flops` its
+    multiply-accumulates for one image
     (convolutions and linear layers, plus one per output element where there is a bias), `reachable_params` the scored
     weights on some path from the input to the output, `layers` the scored layers on such a path.
     """
@@ -140,6 +141,7 @@ class Counts(NamedTuple):
     flops: int
     reachable_params: int
     layers: int
+    trainable: int
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ssnr.networks.settings import TURNS, kept_random_states, kept_settings
 from ssnr.networks.weights import ATOMS, is_plain, unregistered
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
+_TABLES = frozenset((dict, OrderedDict))
 _SEQUENCES = (list, deque)
 _OWN = ("torch.nn.modules.", "ssnr.")
 _KNOWN: dict[type, bool] = {}
@@ -66,6 +67,31 @@ def _restores(net: nn.Module, exposed: bool) -> list[Callable[[], Any]]:
     return restores
 
 
+@contextmanager
+def preserved_attributes(modules: list[nn.Module]) -> Iterator[None]:
+    """Leave what a forward may change where no operation writes to a tensor: attributes, what they hold, random states.
+
+    Much cheaper than `preserved`: torch's own modules change nothing but their mode then.
+    """
+    with TURNS:
+        modes = [module.training for module in modules]
+        restores: list[Callable[[], Any]] = []
+        own = [module for module in modules if has_own_code((module,))]
+        if own:
+            restores.append(_kept_bound(modules))
+            own += [module for _, module in unregistered([("", module) for module in own])]
+            held = _Held(own)
+            restores += [*map(_kept, (*own, *held.objects)), held.refill, *held.others, kept_random_states()]
+        restores.append(kept_settings())
+        try:
+            yield
+        finally:
+            for restore in reversed(restores):
+                restore()
+            for module, mode in zip(modules, modes, strict=True):
+                module.__dict__["training"] = mode
+
+
 def has_own_code(modules: Iterable[nn.Module]) -> bool:
     """Whether any code of a network is its user's: torch's own modules change their buffers and nothing else."""
     for module in modules:
@@ -101,6 +127,24 @@ def _kept_plain(modules: list[nn.Module]) -> Callable[[], None]:
                     buffer.copy_(value)
 
     return restore
+
+
+def _kept_bound(modules: list[nn.Module]) -> Callable[[], None]:
+    """What modules have under their names, and what their tables hold: parameters, buffers, modules, hooks."""
+    bound = [(module.__dict__, tuple(module.__dict__.items())) for module in modules]
+    tables = [(v, tuple(v.items())) for _, items in bound for _, v in items if type(v) in _TABLES]
+
+    def restore() -> None:
+        for table, content in (*bound, *tables):
+            if len(table) != len(content) or not all(map(_same_entry, table.items(), content)):
+                table.clear()
+                table.update(content)
+
+    return restore
+
+
+def _same_entry(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
+    return one[0] is other[0] and one[1] is other[1]
 
 
 def _kept(module: Any) -> Callable[[], None]:

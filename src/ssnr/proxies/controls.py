@@ -23,6 +23,8 @@ from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
 from ssnr.networks.trees import moved, one_sample
 from ssnr.networks.weights import has_lazy
+from ssnr.proxies.shapes import Counted
+from ssnr.proxies.shapes import counted as counted_by_shapes
 from ssnr.saliencies import WHOLE, ones_like, synflow_of
 from ssnr.saliencies.signal import followed, set_mode
 
@@ -34,7 +36,9 @@ def count(
     forward: Forward | None = None,
     recipe: Recipe | None = None,
 ) -> Counts:
-    """Parameters, multiply-accumulates of one image, reachable weights and layers of any network.
+    """Parameters (all, and those that are trained), multiply-accumulates of one image, reachable weights and layers.
+
+    Any network; most are counted from shapes alone, without computing anything.
 
     Multiply-accumulates are those of convolutions, linear layers, recurrent gates and attention, plus one per output
     element where a convolution or linear layer has a bias (the convention of NATS-Bench). Reachable weights are those
@@ -45,9 +49,20 @@ def count(
         ScoringError: the forward pass raised.
         UsageError: neither `input_shape` nor `inputs`.
     """
+    chosen = recipe or get_recipe("seed")
+    flops, reached = _by_shapes(net, input_shape, inputs, forward, chosen)
+    if flops is not None and reached is not None:
+        return _counts(net, flops, reached)
     with preserved(net, exposed=False):
-        model = Model(net, recipe or get_recipe("seed"), forward, lambda: ones_like(inputs, input_shape))
-        return Counts(_params(net), _flops(model, input_shape, inputs), *_reachable(model, input_shape, inputs))
+        model = Model(net, chosen, forward, lambda: ones_like(inputs, input_shape))
+        flops = _flops(model, input_shape, inputs) if flops is None else flops
+        reached = _reachable(model, input_shape, inputs) if reached is None else reached
+        return _counts(net, flops, reached)
+
+
+def _counts(net: nn.Module, flops: int, reached: tuple[int, int]) -> Counts:
+    sizes = [(p.numel(), p.requires_grad) for p in net.parameters()]
+    return Counts(sum(n for n, _ in sizes), flops, *reached, sum(n for n, trained in sizes if trained))
 
 
 def control(
@@ -67,21 +82,36 @@ def control(
         ScoringError: as in `count`.
         UsageError: as in `count`.
     """
+    valued = name in ("reachable_params", "layers")
+    if name == "params" and not has_lazy(net):
+        return _params(net), ()
+    flops, reached = Counted() if name == "params" else _by_shapes(net, input_shape, inputs, forward, recipe)
+    if name == "flops" and flops is not None:
+        return flops, ()
+    if valued and reached is not None:
+        return reached[name == "layers"], ()
     with preserved(net, exposed=False):
-        if name == "params" and not has_lazy(net):
-            return _params(net), ()
-        valued = name in ("reachable_params", "layers")
         model = Model(net, recipe, forward, lambda: ones_like(inputs, input_shape), valued=valued)
         if name == "params":
             return _params(net), tuple(model.notes)
         if name == "flops":
             return _flops(model, input_shape, inputs), tuple(model.notes)
-        weights, layers = _reachable(model, input_shape, inputs)
-        return weights if name == "reachable_params" else layers, tuple(model.notes)
+        return _reachable(model, input_shape, inputs)[name == "layers"], tuple(model.notes)
 
 
 def _params(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return sum(p.numel() for p in net.parameters())
+
+
+def _by_shapes(
+    net: nn.Module, input_shape: tuple[int, ...] | None, inputs: Any, forward: Forward | None, recipe: Recipe
+) -> Counted:
+    """What shapes alone tell, for a network that takes one tensor of numbers."""
+    if forward is not None:
+        return Counted()
+    if input_shape is None and isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.dim() > 1:
+        input_shape = tuple(inputs.shape[1:])
+    return Counted() if input_shape is None else counted_by_shapes(net, tuple(input_shape), recipe)
 
 
 def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> tuple[int, int]:

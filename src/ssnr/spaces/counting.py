@@ -63,4 +63,4 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 def counts(everything: Tally, reachable: Tally) -> Counts:
     """The controls, from all layers and from those on some path from the input to the output."""
-    return Counts(everything.params, everything.flops, reachable.weights, reachable.layers)
+    return Counts(everything.params, everything.flops, reachable.weights, reachable.layers, everything.params)

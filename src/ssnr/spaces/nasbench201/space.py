@@ -142,11 +142,13 @@ class NasBench201(Space):
         units = sum(_CONV_WEIGHTS[op] for op in convs)
         live = live_edges(ops)
         used = [ops[edge] for edge in live if ops[edge] in _CONV_WEIGHTS]
+        params = fixed + norms + classes + sum(map(_CONV_WEIGHTS.__getitem__, held)) * per_unit + len(held) * affine
         return Counts(
-            params=fixed + norms + classes + sum(map(_CONV_WEIGHTS.__getitem__, held)) * per_unit + len(held) * affine,
+            params=params,
             flops=fixed_flops + units * per_unit_flops + len(convs) * bias_flops,
             reachable_params=fixed + sum(_CONV_WEIGHTS[op] for op in used) * per_unit if live else 0,
             layers=(8 + len(used) * CELLS_PER_STAGE * len(WIDTHS)) if live else 0,
+            trainable=params,
         )
 
     def build(self, arch: Any, *, seed: int | None = 0, variant: str = "default") -> nn.Module:
