@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ssnr.core.results import Score as Score
     from ssnr.core.results import Scores as Scores
     from ssnr.data import Batch as Batch
+    from ssnr.data import cifar10 as cifar10
+    from ssnr.data import noise as noise
     from ssnr.engine.runs import Row as Row
     from ssnr.engine.runs import sweep as sweep
     from ssnr.proxies.capture import Context as Context
@@ -60,6 +62,8 @@ _HOME = {
     "load_benchmark": "benchmarks",
     "count": "proxies.controls",
     "Batch": "data",
+    "cifar10": "data",
+    "noise": "data",
     "Row": "engine.runs",
     "sweep": "engine.runs",
     "LayerScore": "core.moments",

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ class Row:
 
     architecture: str
     scores: Scores
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.architecture)}</p>{self.scores._repr_html_()}"
 
 
 class Progress(NamedTuple):

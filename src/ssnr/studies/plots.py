@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -62,6 +62,34 @@ def score_vs_accuracy(study: Study, proxies: Sequence[str] | None = None) -> Fig
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("\n".join([study.benchmark.name, *textwrap.wrap(describe_metric(study.benchmark), 50)]))
+    return figure
+
+
+def interactive(study: Study, proxies: Sequence[str] | None = None) -> Any:
+    """The same panels as `score_vs_accuracy`, as a figure of Plotly with the architecture under the pointer.
+
+    Raises:
+        UsageError: a proxy that the study does not hold; Plotly is not installed.
+    """
+    try:
+        from plotly import graph_objects
+        from plotly.subplots import make_subplots
+    except ImportError as error:
+        raise UsageError("interactive plots need Plotly: pip install 'ssnr[report]'") from error
+    rows = _rows(study, proxies)
+    figure = make_subplots(
+        1, len(rows), shared_yaxes=True, subplot_titles=[str(row["proxy"]) for _, row in rows.iterrows()]
+    )
+    for place, (_, row) in enumerate(rows.iterrows(), start=1):
+        points = _points(study.scores, row)
+        x, logarithmic = coordinates(points)
+        names = points["architecture"].astype(str).str.replace("<", "‹").str.replace(">", "›")
+        figure.add_trace(
+            graph_objects.Scattergl(x=x, y=points["accuracy"], mode="markers", text=names, showlegend=False,
+                                    marker={"size": 4, "color": BLUE, "opacity": 0.6}), row=1, col=place,
+        )  # fmt: skip
+        figure.update_xaxes(title_text="log₁₀ score" if logarithmic else "score", row=1, col=place)
+    figure.update_yaxes(title_text=study.benchmark.name, row=1, col=1)
     return figure
 
 
@@ -156,12 +184,32 @@ def _scatter(ax: Axes, row: pd.Series, points: pd.DataFrame) -> None:
     order, density = _by_density(x[drawn], accuracy[drawn])
     ax.scatter(x[drawn][order], accuracy[drawn][order], c=density, cmap="cividis", s=4, linewidths=0, rasterized=True)
     ax.scatter(x[dead], accuracy[dead], c=VERMILION, marker="x", s=12, linewidths=0.7, rasterized=True)
+    _break_axis(ax, x, accuracy, drawn, dead)
     ax.text(0.97, 0.04, caption(row), transform=ax.transAxes, ha="right", va="bottom", fontsize=9,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})  # fmt: skip
     ax.set_title(row["proxy"], fontsize=10)
     zero = ", × at 0" if dead.any() else ""
     ax.set_xlabel(f"score (log scale{zero})" if logarithmic else "score")
     ax.grid(linewidth=0.4, alpha=0.4)
+
+
+def _break_axis(ax: Axes, x: Floats, accuracy: Floats, drawn: NDArray[np.bool_], dead: NDArray[np.bool_]) -> None:
+    """Where dead networks are far less accurate than all others, the axis ends above them and they stand in a strip.
+
+    Else they would squash the rest: at 10 % of ten classes, where others begin at 50 %.
+    """
+    if not dead.any() or not drawn.any():
+        return
+    low, high = float(accuracy[drawn].min()), float(accuracy[drawn].max())
+    if float(accuracy[dead].max()) > low - 0.4 * (high - low) or high == low:
+        return
+    ax.set_ylim(low - 0.14 * (high - low), high + 0.04 * (high - low))
+    ax.axhspan(low - 0.14 * (high - low), low - 0.06 * (high - low), color=GREY, alpha=0.12, linewidth=0)
+    strip = low - 0.1 * (high - low)
+    ax.plot(x[dead], np.full(int(dead.sum()), strip), "x", color=VERMILION, markersize=4, rasterized=True)
+    said = f"{float(np.median(accuracy[dead])):.3g}"
+    ax.text(0.12, strip, f"dead, at {said} (axis broken)", transform=ax.get_yaxis_transform(), va="center",
+            fontsize=7, color=GREY)  # fmt: skip
 
 
 def caption(row: pd.Series) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ import numpy as np
 import pandas as pd
 
 from ssnr import benchmarks
+from ssnr.core import views
 from ssnr.core.catalogue import Proxy
 from ssnr.core.combinations import Combination
+from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe
 from ssnr.store import Group, Store
 from ssnr.studies import columns, combined, populations
@@ -129,6 +132,31 @@ class Study:
     def _title(self) -> str:
         population = "" if self.population == "all" else f", population {self.population}"
         return f"{self.benchmark.name}, {describe_metric(self.benchmark)}{population}"
+
+    def plot(self, proxies: Sequence[str] | None = None, *, backend: str = "matplotlib") -> Any:
+        """Score against accuracy, a panel a proxy; a matplotlib figure, or Plotly's with hover.
+
+        Args:
+            proxies: which, in this order; by default all of the study, best first.
+            backend: "matplotlib" or "plotly" (extra `report`).
+
+        Raises:
+            UsageError: a proxy that the study does not hold, or another backend.
+        """
+        from ssnr.studies import plots
+
+        if backend == "matplotlib":
+            return plots.score_vs_accuracy(self, proxies)
+        if backend == "plotly":
+            return plots.interactive(self, proxies)
+        raise UsageError(f"backend {backend!r}: expected matplotlib or plotly")
+
+    def _repr_html_(self) -> str:
+        sheet = self.sheet()
+        table = views.html_table(
+            [c.heading for c in sheet.columns], [cells for _, cells in sheet.cells()], self._title()
+        )
+        return table + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
 
     def __str__(self) -> str:
         from rich.console import Console

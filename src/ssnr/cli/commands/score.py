@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from ssnr.cli import options, terminal
 from ssnr.cli.app import app
 from ssnr.core.errors import SsnrError, UsageError
+from ssnr.core.results import Scores
 
 if TYPE_CHECKING:
     from ssnr.cli.targets import Target
@@ -38,6 +40,7 @@ def score(
     device: options.Device = "auto",
     sort: Annotated[bool, typer.Option("--sort", help="Rows by the first proxy, best first.")] = False,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show every layer.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the first target's layers: .png, .pdf, .svg.")] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -49,6 +52,8 @@ def score(
 ) -> None:
     """Score networks; nothing is trained, nothing is changed."""
     parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, images=images)
+    if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
+        raise UsageError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
     shapes = shapes_of(input_shape, len(targets))
     where = options.device_of(device)
     documents, rows, failures = [], [], []
@@ -60,6 +65,9 @@ def score(
         documents.append(_document(target, parameters, scores, batch, where, chosen))
         rows.append((text, parameters, scores))
         failures += [f"{text}: {name}: {s.reason}" for name, s in scores.items() if s.status == "failed"]
+    if plot is not None:
+        Scores(rows[0][2]).plot().savefig(plot, dpi=200)
+        terminal.note(f"layers of {rows[0][0]}: {plot}")
     if sort:
         order = sorted(range(len(rows)), key=lambda k: rank_key(rows[k][2][parsed[0].text], parsed[0]))
         documents, rows = [documents[k] for k in order], [rows[k] for k in order]
