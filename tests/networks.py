@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssnr import Score
+from ssnr.testing.naive import matrices as matrices
+from ssnr.testing.naive import naive_gradients as naive_gradients
+from ssnr.testing.naive import naive_synflow as naive_synflow
 
 
 def golden() -> nn.Sequential:
@@ -54,49 +54,6 @@ def small(seed: int = 0) -> Small:
 def small_batch(size: int = 6) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(size, 1, 5, 5, generator=generator), torch.arange(size) % 3
-
-
-def matrices(net: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in net.named_parameters() if p.dim() >= 2}
-
-
-def naive_synflow(net: nn.Module, shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """A float64 copy, weights replaced by magnitudes, norms by identities, one backward call."""
-    twin = copy.deepcopy(net).double().eval()
-    for module in list(twin.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._NormBase):
-                setattr(module, name, nn.Identity())
-    with torch.no_grad():
-        for p in twin.parameters():
-            p.abs_()
-    twin(torch.ones(1, *shape, dtype=torch.float64)).sum().backward()
-    return {name: p.detach() * p.grad for name, p in matrices(twin).items() if p.grad is not None}
-
-
-def naive_gradients(net: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """A float64 copy in train mode without dropout; separate passes for each saliency."""
-    twin = copy.deepcopy(net).double().train()
-    for module in twin.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    inputs, targets = batch[0].double(), batch[1]
-    weights = matrices(twin)
-
-    def gradients(create_graph: bool) -> list[Tensor]:
-        loss = F.cross_entropy(twin(inputs), targets)
-        found = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, allow_unused=True)
-        return [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights.values(), strict=True)]
-
-    g = gradients(False)
-    z = sum((a * b).sum() for a, b in zip(g, gradients(True), strict=True))
-    h = torch.autograd.grad(z, list(weights.values()), allow_unused=True)
-    named = list(zip(weights.items(), g, h, strict=True))
-    return {
-        "plain": {name: w.detach() * g for (name, w), g, _ in named},
-        "snip": {name: (w.detach() * g).abs() for (name, w), g, _ in named},
-        "grasp": {name: -w.detach() * (torch.zeros_like(w) if h is None else h) for (name, w), _, h in named},
-    }
 
 
 def state(net: nn.Module) -> list[object]:
