@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from ssnr.engine.runs import sweep as sweep
     from ssnr.proxies.capture import Context as Context
     from ssnr.proxies.controls import count as count
+    from ssnr.proxies.device import Latency as Latency
+    from ssnr.proxies.device import Memory as Memory
+    from ssnr.proxies.device import latency as latency
+    from ssnr.proxies.device import memory as memory
     from ssnr.pruning import Masks as Masks
     from ssnr.reports import report as report
     from ssnr.scoring import saliency as saliency
@@ -61,6 +65,10 @@ _HOME = {
     "register_aggregate": "core.aggregates",
     "load_benchmark": "benchmarks",
     "count": "proxies.controls",
+    "Latency": "proxies.device",
+    "Memory": "proxies.device",
+    "latency": "proxies.device",
+    "memory": "proxies.device",
     "Batch": "data",
     "cifar10": "data",
     "noise": "data",

@@ -36,6 +36,7 @@ def swept(
     from ssnr import engine
     from ssnr.store import Store
 
+    workers = engine.workers_for(proxies, workers)
     with Store(path) as store:
         layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe, shard=shard)
         already = layout.measurable - len(layout.missing)

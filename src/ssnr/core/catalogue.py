@@ -62,8 +62,8 @@ class PlainProxy:
 
     Attributes:
         name: as it is asked for.
-        family: "control" (a count), "context" (function of a `Context`, passes shared) or "own" (function of network
-            and batch).
+        family: "control" (a count), "context" (function of a `Context`, passes shared), "own" (function of network and
+            batch) or "device" (measured on this device, while nothing else runs).
         data: whether it needs a batch.
         formula: in symbols, or in words.
         reference: authors and year.
@@ -87,6 +87,11 @@ class PlainProxy:
     def control(self) -> bool:
         """Whether it only counts."""
         return self.family == "control"
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is measured one network at a time, while nothing else runs."""
+        return self.family == "device"
 
 
 SALIENCIES: Registry[Saliency] = Registry("proxy")
@@ -123,6 +128,12 @@ for _name, _formula in (
     ("layers", "scored layers on some path from input to output"),
 ):
     PLAIN.add(_name, PlainProxy(_name, "control", False, _formula, "control"))
+
+for _name, _formula in (
+    ("latency", "seconds of a forward pass: median, one sample, one thread"),
+    ("memory", "bytes that tensors hold at once in a forward pass of one sample"),
+):
+    PLAIN.add(_name, PlainProxy(_name, "device", False, _formula, "measured here", higher_is_better=False))
 
 for _of_field in TABLE.values():
     PLAIN.add(

@@ -6,3 +6,4 @@ from ssnr.engine.runs import limits_of as limits_of
 from ssnr.engine.runs import read as read
 from ssnr.engine.runs import run as run
 from ssnr.engine.runs import sweep as sweep
+from ssnr.engine.runs import workers_for as workers_for

@@ -118,6 +118,8 @@ def _data(measured: str, batch: Batch | None, recipe: Recipe) -> str:
     """The part of a result's key that says which batch it read, and what was done to it, or how many images it drew."""
     if measured in SALIENCIES and SALIENCIES[measured].draws:
         return f"noise:{recipe.images}"
+    if measured in PLAIN and PLAIN[measured].alone:
+        return "batch 1, 1 thread"
     needs = (SALIENCIES[measured] if measured in SALIENCIES else PLAIN[measured]).data
     if not needs or batch is None:
         return ""

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssnr.core.catalogue import Proxy, twins_share
+from ssnr.core.catalogue import Proxy, parse_proxies, twins_share
 from ssnr.core.errors import Failure, UsageError, failure_of
 from ssnr.core.recipes import Recipe
 from ssnr.core.results import Result, Score, Scores, failed, score_of
@@ -104,6 +104,8 @@ def sweep(
     """
     limits, own = limits_of(timeout, max_memory), shard_of(shard)
     _check_workers(workers, executor)
+    proxies = parse_proxies(proxies)
+    workers = workers_for(proxies, workers)
     opened = store if isinstance(store, Store) else Store(store)
     try:
         layout = plan(space, archs, proxies, store=opened, seed=seed, batch=batch, recipe=recipe, device=device,
@@ -151,6 +153,20 @@ def _check_workers(workers: int | None, executor: str) -> None:
         raise UsageError(f"workers {workers!r}: expected a whole number, at least 1")
 
 
+def workers_for(proxies: Iterable[Proxy], workers: int | None) -> int | None:
+    """The number of workers, 1 where something is measured while nothing else runs.
+
+    Raises:
+        UsageError: several were asked for.
+    """
+    alone = [proxy.text for proxy in proxies if proxy.plain is not None and proxy.plain.alone]
+    if not alone:
+        return workers
+    if workers not in (None, 1):
+        raise UsageError(f"{alone[0]} is measured one network at a time: take one worker, not {workers}")
+    return 1
+
+
 def run(
     layout: Plan, store: Store, *, workers: int | None = None, executor: str = "local", limits: Limits | None = None
 ) -> Iterator[Progress]:
@@ -163,6 +179,7 @@ def run(
         StoreError: the store cannot be written.
     """
     _check_workers(workers, executor)
+    workers = workers_for(layout.proxies, workers)
     count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
     todo = _Queue(_chunks(layout, count))
     total, done, failures = len(layout.missing), 0, 0

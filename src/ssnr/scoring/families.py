@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ssnr.core.results import Result
 from ssnr.scoring.job import Job
-from ssnr.scoring.numbers import measure_context_proxies, measure_control, measure_own_proxy
+from ssnr.scoring.numbers import measure_context_proxies, measure_control, measure_on_device, measure_own_proxy
 from ssnr.scoring.signals import (
     measure_custom,
     measure_gradients,
@@ -42,4 +42,5 @@ FAMILIES = {
     "context": Family(measure_context_proxies),
     "control": Family(measure_control, alone=True, exposed=True),
     "own": Family(measure_own_proxy, alone=True, exposed=True),
+    "device": Family(measure_on_device, alone=True, exposed=True),
 }

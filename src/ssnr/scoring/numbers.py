@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssnr.core.catalogue import PLAIN
 from ssnr.core.errors import Failure, ScoringError, failure_of, kind_of
 from ssnr.core.results import Result
 from ssnr.data import Batch
+from ssnr.networks.trees import each, one_sample
 from ssnr.proxies.capture import Context
 from ssnr.proxies.controls import control
+from ssnr.proxies.device import latency, memory
 from ssnr.scoring.job import Job
 
 
@@ -30,6 +32,19 @@ def measure_control(job: Job, names: Sequence[str]) -> dict[str, Result]:
         lower = replace(job.recipe, synflow_dtype="float32")
         value, notes = control(name, job.net, job.input_shape, inputs, job.forward, lower)
     return {name: Result("", "ok", value=float(value), notes=notes)}
+
+
+def measure_on_device(job: Job, names: Sequence[str]) -> dict[str, Result]:
+    """Time or memory of a forward pass of one sample, on one thread, where the network is."""
+    (name,) = names
+    inputs = None
+    if job.input_shape is None and job.batch is not None:  # a sample of its own, not a part of the batch's memory
+        inputs = each(Tensor.clone, next(iter(one_sample(job.batch.inputs))))
+    if name == "memory":
+        held = memory(job.net, job.input_shape, inputs=inputs, forward=job.forward)
+        return {name: Result("", "ok", value=float(held.peak), notes=(f"memory: {held}",))}
+    taken = latency(job.net, job.input_shape, inputs=inputs, forward=job.forward)
+    return {name: Result("", "ok", value=taken.median, notes=(f"latency: {taken}",))}
 
 
 def measure_own_proxy(job: Job, names: Sequence[str]) -> dict[str, Result]:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ssnr.core.catalogue import CONTROLS, HEADLINE
-from ssnr.core.errors import SsnrError, UsageError
+from ssnr.core.errors import ScoringError, SsnrError, UsageError, failure_of
 from ssnr.core.recipes import Recipe, get_recipe, shared
 from ssnr.core.registry import unknown
 from ssnr.core.results import Score
@@ -24,6 +24,7 @@ from ssnr.engine.plans import plan
 from ssnr.engine.runs import run, scores_of_all
 from ssnr.searchers import samplers
 from ssnr.searchers.goals import MEASURED, Bounds, Objective, bounds_of, meets, objectives_of
+from ssnr.searchers.measures import measure_of
 from ssnr.searchers.result import SearchResult
 from ssnr.searchers.samplers import SAMPLERS, SMALL, Told
 from ssnr.spaces import Space, get_space
@@ -75,7 +76,7 @@ class _Search:
 
     def _told(self, arch: str, scores: Mapping[str, Score]) -> Told:
         counts = dict(zip(CONTROLS, self.space.controls(arch), strict=True))
-        measured = dict(self.measure(self.space, arch, self.seed)) if self.measure is not None else {}
+        measured, broken = self._measured(arch)
         values = {
             o.name: measured.get(o.name) if o.proxy is None else o.of(scores[o.proxy.text]) for o in self.objectives
         }
@@ -83,7 +84,9 @@ class _Search:
         status, reason = "ok", None
         if worst is not None:
             status, reason = str(worst.status), worst.reason
-        if not meets({name: b for name, b in self.bounds.items() if name in MEASURED}, measured):
+        elif broken is not None:
+            status, reason = "failed", broken
+        elif not meets({name: b for name, b in self.bounds.items() if name in MEASURED}, measured):
             status, reason = "infeasible", "misses a constraint: " + ", ".join(n for n in self.bounds if n in MEASURED)
         self.rows.append(
             {"trial": len(self.rows), "architecture": arch, **values, "status": status, "reason": reason,
@@ -92,6 +95,17 @@ class _Search:
         if status != "ok" or any(value is None for value in values.values()):
             return Told(arch, None)
         return Told(arch, tuple(-values[o.name] if o.larger else values[o.name] for o in self.objectives))  # type: ignore[operator,misc]
+
+    def _measured(self, arch: str) -> tuple[dict[str, float], str | None]:
+        """Latency and memory, or why there are none."""
+        try:
+            return ({} if self.measure is None else dict(self.measure(self.space, arch, self.seed))), None
+        except SsnrError as error:
+            if not isinstance(error, ScoringError):
+                raise
+            return {}, str(error)
+        except Exception as error:  # of the user's own code: this network fails, the search goes on
+            return {}, failure_of(error).reason
 
 
 def search(
@@ -128,7 +142,8 @@ def search(
         batch: for objectives that read data.
         recipe: as in `sweep`; by default float32, and the weights of one supernet where the space is searched in full
             and has one.
-        measure: (space, architecture, seed) → latency in seconds and memory in bytes.
+        measure: (space, architecture, seed) → latency in seconds and memory in bytes; by default, where they are asked
+            for, they are measured here, between the batches that workers score.
         notify: called with trials done and in all.
 
     Raises:
@@ -138,8 +153,7 @@ def search(
     where, parsed, bounds = get_space(space), objectives_of(objectives), bounds_of(constraints)
     kind = _kind(where, sampler, trials)
     most = _budget(where, kind, trials, seconds)
-    if measure is None and (asked := [n for n in (*(o.name for o in parsed), *bounds) if n in MEASURED]):
-        raise UsageError(f"{asked[0]} has to be measured: measure=… or `ssnr search`, which does it on this device")
+    measure = measure or measure_of((n for n in (*(o.name for o in parsed), *bounds) if n in MEASURED), where)
     chosen = get_recipe(recipe) if recipe is not None else _recipe(where, kind)
     opened = store if isinstance(store, Store) else Store(store)
     started = time.monotonic()
@@ -163,6 +177,8 @@ def search(
     notes = [f"sampler {kind}, seed {seed}, recipe {chosen}"]
     if proposals.refused:
         notes.append(f"{proposals.refused:,} proposals did not meet {_said(bounds)}: not built, not counted as trials")
+    if (how := getattr(measure, "note", None)) is not None:
+        notes.append(how)
     return SearchResult(where.name, pd.DataFrame(going.rows), parsed, tuple(notes), time.monotonic() - started)
 
 

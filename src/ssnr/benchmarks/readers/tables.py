@@ -197,6 +197,11 @@ def read_user(path: Path, *, accuracy: str | None = None, family: str | None = N
     return family, accuracy, table(path, family, forms, values)
 
 
+def columns_of(path: Path) -> list[str]:
+    """The names of the columns of a CSV, TSV or Parquet file."""
+    return [str(name) for name in _read_any(path).columns]
+
+
 def _column(path: Path, what: str, columns: Sequence[str], known: Sequence[str]) -> str:
     """The one column that is called `what`, else the one whose name says it."""
     plain = {column: re.sub(r"[^a-z0-9]", "", column.lower()) for column in columns}

@@ -27,6 +27,12 @@ def search(
     min_params: Annotated[str | None, typer.Option(help="Smallest number of parameters.")] = None,
     max_flops: Annotated[str | None, typer.Option(help=f"Most multiply-accumulates of one input, {_COUNT}.")] = None,
     min_flops: Annotated[str | None, typer.Option(help="Fewest multiply-accumulates of one input.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Longest forward pass of one input, such as 5ms.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Most memory of a forward pass, such as 200MB.")] = None,
+    latency_csv: Annotated[
+        Path | None, typer.Option(help="A table with latencies: architecture, and latency_ms, latency_us or latency.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where latency and memory are measured: cpu, cuda …")] = "cpu",
     trials: Annotated[
         int | None,
         typer.Option(callback=options.at_least("--trials", 1), help="Networks to look at; default 1,000, or all."),
@@ -56,7 +62,8 @@ def search(
     """The best networks of a space under constraints, by scores before training; run again, it goes on."""
     from ssnr.cli.sweeping import batch_of, space_of
     from ssnr.searchers import search as run
-    from ssnr.searchers.goals import objectives_of
+    from ssnr.searchers.goals import MEASURED, objectives_of
+    from ssnr.searchers.measures import measure_of
 
     where, wanted = space_of(space, input_shape), objective or [HEADLINE]
     parsed = objectives_of(wanted)
@@ -64,6 +71,12 @@ def search(
         params=(("--min-params", min_params), ("--max-params", max_params)),
         flops=(("--min-flops", min_flops), ("--max-flops", max_flops)),
     )
+    for name, most in (("latency", quantities.seconds_of("--max-latency", max_latency)),
+                       ("memory", quantities.bytes_of("--max-memory", max_memory))):  # fmt: skip
+        if most is not None:
+            constraints[name] = most
+    asked = [name for name in (*(one.name for one in parsed), *constraints) if name in MEASURED]
+    measure = measure_of(asked, where, device=options.device_of(device) if asked else device, table=latency_csv)
     seconds = quantities.seconds_of("--time", time)
     if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
@@ -74,7 +87,7 @@ def search(
     try:
         with progress(where.name) as notify:
             found = run(where, wanted, store=store, constraints=constraints, trials=trials, seconds=seconds,
-                        sampler=sampler, workers=workers, seed=seed, batch=batch, recipe=recipe,
+                        sampler=sampler, workers=workers, seed=seed, batch=batch, recipe=recipe, measure=measure,
                         notify=lambda done, total: notify("", done, total))  # fmt: skip
     except KeyboardInterrupt:
         raise Interrupted(f"stopped: what is scored is in {store}; the same command goes on") from None
