@@ -60,6 +60,12 @@ def count(
         return _counts(net, flops, reached)
 
 
+def count_by_shapes(net: nn.Module, input_shape: tuple[int, ...]) -> Counts | None:
+    """What `count` gives, where shapes alone tell; None where the network would have to run."""
+    flops, reached = _by_shapes(net, input_shape, None, None, get_recipe("seed"))
+    return None if flops is None or reached is None else _counts(net, flops, reached)
+
+
 def _counts(net: nn.Module, flops: int, reached: tuple[int, int]) -> Counts:
     sizes = [(p.numel(), p.requires_grad) for p in net.parameters()]
     return Counts(sum(n for n, _ in sizes), flops, *reached, sum(n for n, trained in sizes if trained))

@@ -182,6 +182,7 @@ def counted(net: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Counted:
     if not _plain(net, modules):
         return Counted()
     with preserved_attributes(modules):
+        torch.set_num_threads(1)  # looking for zeros is too little work to share
         for module in modules:  # as both passes that this stands for: see `controls` and `synflow`
             module.__dict__["training"] = False
         passed = _passed(net, modules, shape)

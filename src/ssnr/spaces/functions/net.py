@@ -15,7 +15,7 @@ from ssnr.networks.calling import call
 from ssnr.networks.preserve import preserved
 from ssnr.networks.settings import kept_random_states, kept_settings, seed_everything
 from ssnr.networks.trees import flatten
-from ssnr.proxies.controls import count
+from ssnr.proxies.controls import count, count_by_shapes
 from ssnr.spaces.base import derived_rng
 
 
@@ -65,6 +65,11 @@ def _parts(net: nn.Module) -> Any:
 def counted(net: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     """The controls of a built network."""
     return count(net, input_shape)
+
+
+def counted_at_once(net: nn.Module, input_shape: tuple[int, ...]) -> Counts | None:
+    """The controls where they cost next to nothing, else None."""
+    return count_by_shapes(net, input_shape)
 
 
 def classes(net: nn.Module, input_shape: tuple[int, ...]) -> int | None:

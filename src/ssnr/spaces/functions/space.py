@@ -338,7 +338,21 @@ class FunctionSpace(Space):
         if not trial.asked:
             why = f"{type(made).__name__}: {one_line(made)}" if isinstance(made, Exception) else "trial.suggest_int, …"
             raise UsageError(f"space {self.name}: {self.function.__name__}(trial) asks its trial for nothing ({why})")
+        if not isinstance(made, Exception):
+            self._look_at(made, trial.asked)
         return trial.asked
+
+    def _look_at(self, made: nn.Module, choices: Choices) -> None:
+        """Learn what a network tells that was built to see what the function asks for: building it again costs more."""
+        from ssnr.spaces.functions import net
+
+        if not self._checked:
+            self._built(choices, 0)
+        shape = self._input_shape or getattr(made, "input_shape", None)
+        if shape is not None and (text := self._text(choices)) not in self._counts:
+            counts = net.counted_at_once(made, checked_shape(shape, self.name))
+            if counts is not None:
+                _keep(self._counts, text, counts)
 
     def _any_network(self) -> nn.Module | None:
         """The network of some architecture, None where none of a few can be built."""

@@ -1,0 +1,97 @@
+"""The examples run as scripts and as spaces, and what the pages on adding one's own print is what comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ssnr
+from commands import ssnr as command
+from ssnr.core.aggregates import AGGREGATES
+from ssnr.core.catalogue import PLAIN, SALIENCIES
+from ssnr.spaces import SPACES
+from ssnr.spaces.functions import making
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = {"mlp_space.py": "space", "cnn_space.py": "build", "transformer_space.py": "ViT"}
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """What a test makes known is forgotten after it."""
+    for registry in (AGGREGATES, PLAIN, SALIENCIES, SPACES):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(making, "_own", {})
+
+
+def printed(code: str, names: dict[str, object]) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, names)
+    return out.getvalue()
+
+
+def test_every_example_is_tried():
+    assert sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_file()) == sorted(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_short_and_runs_as_a_script(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == (24 if name == "mlp_space.py" else 1)
+    assert all("=" in line for line in shown)
+    assert len((ROOT / "examples" / name).read_text().splitlines()) <= 40
+    (store,) = tmp_path.glob("*.sqlite")
+    with ssnr.Store(store) as opened:
+        assert {group.measured for group in opened.groups()} == {"plain_noise"}
+
+
+@pytest.mark.parametrize(("name", "what"), EXAMPLES.items())
+def test_an_example_is_a_space(name, what, tmp_path):
+    options = ("--archs", 3, "--workers", 1, "--store", tmp_path / "s.sqlite")
+    done = command("sweep", f"{ROOT / 'examples' / name}:{what}", *options)
+    assert done.exit_code == 0, done.stderr
+    assert "3 distinct networks, 3 scored now, 0 failed" in done.stdout
+
+
+def test_the_networks_of_the_convolutional_example_have_ten_thousand_to_a_million_parameters():
+    space = ssnr.get_space(f"{ROOT / 'examples' / 'cnn_space.py'}:build")
+    few = "width=24,act=ReLU,kernel0=3,depth0=1,wider0=1,kernel1=3,depth1=1,wider1=1,kernel2=3,depth2=1"
+    many = "width=32,act=SiLU,kernel0=5,depth0=3,wider0=2,kernel1=5,depth1=3,wider1=2,kernel2=5,depth2=2"
+    assert 11_410 == 27 * 24 + 2 * 9 * 24**2 + 3 * 2 * 24 + 24 * 10 + 10
+    assert (space.counts(few).params, space.counts(many).params) == (11_410, 926_378)
+
+
+def snippets(page: str, begin: str, end: str) -> list[tuple[str, str | None]]:
+    """The Python blocks of a part of a page, each with the text that it says comes out."""
+    part = (ROOT / "docs" / page).read_text().split(begin, 1)[1].split(end, 1)[0]
+    found = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", part, re.DOTALL)
+    return [(code, shown or None) for code, shown in found]
+
+
+def test_a_space_in_five_lines_prints_what_stands_below_it():
+    names: dict[str, object] = {"__name__": "page"}
+    blocks = snippets("spaces.md", "## A space of your own in five lines", "## A space as a class")
+    assert [printed(code, names) for code, _ in blocks] == [shown for _, shown in blocks]
+    assert len(blocks) == 2
+
+
+def test_what_the_page_on_adding_prints_runs_and_is_known():
+    names: dict[str, object] = {"__name__": "page"}
+    for code, _ in snippets("adding.md", "# Adding your own", "## A command"):
+        printed(code, names)
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    torch.manual_seed(0)
+    scores = ssnr.score(net, torch.randn(5, 4), ["cubed/largest_ratio", "output_spread"])
+    assert {score.status for score in scores.values()} == {"ok"}
+    for space, arch, params in (("narrow", "width=5", 63), ("widths", "5", 63)):
+        assert ssnr.get_space(space).counts(arch).params == params
+        assert [ssnr.get_space(space).build(arch)[0].out_features] == [5]
