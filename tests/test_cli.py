@@ -117,7 +117,7 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["score", "nasbench201:|a~0|"], 2, "1 nodes joined by '+', expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"),
         (["score", "nasbench201/cifar1:0"], 2, "unknown NAS-Bench-201 data set 'cifar1': did you mean cifar10"),
         (["score", "nasbench201:0", "-p", "az-nas"], 2, "unknown proxy 'az-nas': did you mean az_nas?"),
-        (["score", "nasbench201:0", "-p", "latency"], 2, "unknown proxy 'latency': known are az_nas"),
+        (["score", "nasbench201:0", "-p", "speed"], 2, "unknown proxy 'speed': known are az_nas"),
         (["score", "nasbench201:0", "-p", "snip,synflow"], 2, "repeat -p for each proxy: -p snip -p synflow"),
         (["score", "nasbench201:0", "--recipe", "seed(dtype=float64)", "--dtype", "float32"], 2, "contradict"),
         (["sweep", "nasbench201", "--init", "sharde"], 2, "--init 'sharde': expected independent or shared"),
