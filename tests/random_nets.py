@@ -68,7 +68,7 @@ def convolution(rng: random.Random, channels: int, out: int) -> nn.Module:
 
 
 def block(rng: random.Random, channels: int, depth: int) -> tuple[nn.Module, int]:
-    """A module that takes `channels`, and how many it puts out; odd paddings only where nothing joins them."""
+    """A module that takes `channels`, and how many it outputs; odd paddings only where nothing joins them."""
     kind = rng.randrange(6) if depth else 0
     if kind == 1:
         body = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), rng.choice(NORMS)(channels), nn.ReLU())

@@ -110,7 +110,7 @@ def test_a_fully_masked_attention_row_names_the_module_that_makes_nan():
     for score in scores.values():
         assert score.status == "failed"
         assert score.reason is not None
-        assert score.reason.endswith("layer 'attend' (MultiheadAttention) puts out NaN")
+        assert score.reason.endswith("layer 'attend' (MultiheadAttention) outputs NaN")
 
 
 def test_packed_and_uncalled_weights_of_attention_are_layers():
@@ -169,7 +169,7 @@ def test_torchscript_networks_have_parameters_but_show_no_layers():
     assert values[:3] == pytest.approx([LAYERWISE, 6.41643220408, -2.02208094887])
     assert brief(scores["fisher"])[2:] == (
         "failed",
-        "fisher reads what each layer puts out, which TorchScript does not show",
+        "fisher reads what each layer outputs, which TorchScript does not show",
     )
     assert {p.dtype for p in net.parameters()} == {torch.float32}
     assert torch.equal(net(golden_batch()[0]), golden()(golden_batch()[0]))

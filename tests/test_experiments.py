@@ -11,7 +11,7 @@ from torch import nn
 import ssnr
 from ssnr.core.errors import UsageError
 from ssnr.paper.curve import COLUMNS, SCORES, relative, tracking
-from ssnr.paper.pruning_runs import Protocol, curve
+from ssnr.paper.pruning_runs import CurveProtocol, curve
 from ssnr.pruning import masks
 
 
@@ -39,11 +39,11 @@ def share_left(net: nn.Module) -> float:
     return 100.0 * float((weights != 0).double().mean())
 
 
-def protocol(trainer: Trainer, **changes: object) -> Protocol:
+def protocol(trainer: Trainer, **changes: object) -> CurveProtocol:
     def prune(net: nn.Module, density: float) -> ssnr.pruning.Masks:
         return masks(net, "magnitude", density)
 
-    made = Protocol(make, trainer, share_left, prune, finetune=trainer, input_shape=(6,))
+    made = CurveProtocol(make, trainer, share_left, prune, finetune=trainer, input_shape=(6,))
     return replace(made, **changes)
 
 

@@ -14,7 +14,7 @@ from ssnr.core.errors import UsageError
 from ssnr.paper import curve as curves
 from ssnr.paper import plots as paper_plots
 from ssnr.paper.fig1 import QUICK, Plan, draw, fig1
-from ssnr.paper.pruning_runs import Ways
+from ssnr.paper.pruning_runs import TrainAndPruneConfig
 from ssnr.spaces import get_space
 from ssnr.studies import plots
 
@@ -23,7 +23,7 @@ needs_images = pytest.mark.skipif(not FOLDER, reason="SSNR_CIFAR10 is not set")
 # The quick figure on a grid that is smaller still.
 TINY = replace(
     QUICK, arch="11-w8", densities=(1.0, 0.1, 0.01), init_densities=(1.0, 0.1), train_images=512, test_images=256,
-    ways=Ways(epochs=2, rounds=10, batch_size=64),
+    ways=TrainAndPruneConfig(epochs=2, rounds=10, batch_size=64),
 )  # fmt: skip
 TABLE = pd.DataFrame(
     [
@@ -61,7 +61,7 @@ def test_the_figure_is_made_once_and_read_afterwards(tmp_path):
 
 @needs_images
 def test_scores_by_snip_read_a_batch(tmp_path):
-    ways = Ways(epochs=1, finetune_epochs=0, batch_size=64, saliency="snip")
+    ways = TrainAndPruneConfig(epochs=1, finetune_epochs=0, batch_size=64, saliency="snip")
     plan = replace(TINY, densities=(1.0, 0.5), init_densities=(), ways=ways)
     table = fig1(FOLDER, tmp_path, plan).table
     assert table["reading"].tolist() == ["trained", "trained"]

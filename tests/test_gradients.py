@@ -140,9 +140,9 @@ def test_fisher_names_the_layers_whose_outputs_it_cannot_see(hides):
     whole = ssnr.score(golden(), golden_batch(), ["fisher"])["fisher"]
     score = ssnr.score(Products(hides, _called), golden_batch(), ["snip", "fisher"])
     assert score["snip"].notes == ()
-    assert score["fisher"].notes == ("fisher reads what convolution and linear layers put out: not seen are a.weight",)
+    assert score["fisher"].notes == ("fisher reads what convolution and linear layers output: not seen are a.weight",)
     assert [layer.total for layer in score["fisher"].layers if layer.name == "b.weight"] == [whole.layers[1].total]
     none = ssnr.score(Products(hides, hides), golden_batch(), ["fisher"])["fisher"]
     assert (none.status, none.reason) == (
-        "failed", "fisher reads what convolution and linear layers put out, which this network computes in other ways"
+        "failed", "fisher reads what convolution and linear layers output, which this network computes in other ways"
     )  # fmt: skip

@@ -93,7 +93,7 @@ def test_workers_know_what_the_file_registers(folder):
     [
         (("--import", "none.py"), 2, "--import none.py: there is no such file"),
         (("--import", "notes.txt"), 2, "--import notes.txt: expected a Python file, NAME.py"),
-        (("--import",), 2, "--import: expected a Python file behind it, --import FILE.py"),
+        (("--import",), 2, "--import: expected a Python file after it, --import FILE.py"),
         (("--import", "broken.py"), 1, "--import broken.py: it raised ZeroDivisionError: division by zero"),
         (("--import", "leaves.py"), 1, "--import leaves.py: it raised SystemExit: 3"),
         (("--import", "twice.py"), 1,

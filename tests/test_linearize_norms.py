@@ -168,7 +168,7 @@ def test_a_norm_that_is_given_two_tensors_is_seen_function_by_function(norm):
         def forward(self, x: Tensor) -> Any:
             return self.norm(self.fc(x), x)
 
-    # Three threes, and once more where the sum itself is put out as well.
+    # Three threes, and once more where the sum itself is output as well.
     times = 2 if isinstance(norm, PairNorm) else 1
     assert ssnr.score(Block(), input_shape=(3,), proxies=["synflow"])["synflow"].value == 9 * times
 

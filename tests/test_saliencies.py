@@ -118,12 +118,10 @@ def test_grasp_is_the_finite_difference_of_the_gradient_along_itself():
     g = gradient(weights)
     scored = {name for name in weights if weights[name].dim() >= 2}
     step = 1e-6
-    ahead, behind = (
-        gradient({n: w + s * g[n] if n in scored else w for n, w in weights.items()}) for s in (step, -step)
-    )
+    ahead, back = (gradient({n: w + s * g[n] if n in scored else w for n, w in weights.items()}) for s in (step, -step))
     found = ssnr.saliency(small(), "grasp", batch)
     for name in scored:
-        expected = -weights[name] * (ahead[name] - behind[name]) / (2 * step)
+        expected = -weights[name] * (ahead[name] - back[name]) / (2 * step)
         assert torch.allclose(found[name], expected, rtol=1e-6, atol=1e-9), name
 
 

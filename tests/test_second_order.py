@@ -48,8 +48,7 @@ def by_differences(net: nn.Module, inputs: object, targets: Tensor, step: float 
                 w.copy_(at + sign * along)
         sides.append(gradient())
     return {
-        name: -at * (ahead - behind) / (2 * step)
-        for name, at, ahead, behind in zip(weights, start, *sides, strict=True)
+        name: -at * (ahead - back) / (2 * step) for name, at, ahead, back in zip(weights, start, *sides, strict=True)
     }
 
 

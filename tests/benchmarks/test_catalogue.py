@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from ssnr import benchmarks
-from ssnr.benchmarks import CATALOGUE, FILES, Benchmark, Facts, Row
+from ssnr.benchmarks import CATALOGUE, FILES, Benchmark, Facts, Source
 from ssnr.core.errors import BenchmarkError, UsageError
 from ssnr.spaces import get_space
 from ssnr.spaces.nasbench201.space import NasBench201, parse_ops, unique_string
@@ -28,11 +28,11 @@ SIZES = {  # of the tables that are not of the whole space
 }
 
 
-def identity(row: Row) -> str:
+def identity(row: Source) -> str:
     return f"{row.name}-{row.source}"
 
 
-def here(row: Row) -> None:
+def here(row: Source) -> None:
     if not row.here:
         pytest.skip("analog-nasbench is not installed" if row.source == "analog" else "SSNR_DATA is not set")
 
@@ -41,7 +41,7 @@ def here(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=identity)
-def test_a_row_says_what_its_accuracy_is(row: Row) -> None:
+def test_a_row_says_what_its_accuracy_is(row: Source) -> None:
     assert get_space(row.family).family == row.family
     assert row.name.split("/")[1] == row.dataset
     assert row.name.split("/")[0] in (row.family, "nasbench301", "darts-swap")
@@ -57,7 +57,7 @@ def test_a_name_and_source_is_one_row() -> None:
 
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=identity)
-def test_what_loads_is_the_whole_table_and_says_what_it_is(row: Row) -> None:
+def test_what_loads_is_the_whole_table_and_says_what_it_is(row: Source) -> None:
     here(row)
     benchmark = benchmarks.load(row.name, row.source)
     for fact in dataclasses.fields(Facts):

@@ -77,7 +77,7 @@ def test_the_warm_up_ends_when_it_has_lasted(clock):
 
 
 IMAGE = 4 * 3 * 8 * 8
-MAPS = 4 * 5 * 8 * 8  # bytes of what a convolution puts out
+MAPS = 4 * 5 * 8 * 8  # bytes of what a convolution outputs
 
 
 def size_of(net: nn.Module) -> int:

@@ -15,6 +15,6 @@ from ssnr.benchmarks.files import locate as locate
 from ssnr.benchmarks.readers.converted import convert as convert
 from ssnr.benchmarks.readers.official import KINDS as KINDS
 from ssnr.benchmarks.rows import CATALOGUE as CATALOGUE
-from ssnr.benchmarks.rows import Row as Row
+from ssnr.benchmarks.rows import Source as Source
 
 load_benchmark = load  # its name in `ssnr`, where `load` alone would say too little

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ssnr.benchmarks import files as sources
 from ssnr.benchmarks.facts import Facts
 from ssnr.benchmarks.readers import converted, tables
-from ssnr.benchmarks.rows import CATALOGUE, PUBLISHED, Published, Row
+from ssnr.benchmarks.rows import CATALOGUE, PUBLISHED, Published, Source
 from ssnr.core.errors import BenchmarkError, UsageError
 from ssnr.core.registry import unknown
 
@@ -177,7 +177,7 @@ def _published(name: str) -> tuple[Published, ...]:
 # --- the catalogue --------------------------------------------------------------------------------------------
 
 
-def _load_row(row: Row, epochs: int | None) -> Benchmark:
+def _load_row(row: Source, epochs: int | None) -> Benchmark:
     if epochs is not None and epochs != row.epochs:
         raise BenchmarkError(
             f"{row.name} from {row.source} has {row.epochs or 'an unknown number of'} epochs, {epochs} were asked for: "
@@ -198,14 +198,14 @@ def _facts(facts: Facts, note: str = "") -> dict[str, Any]:
     return found | {"note": "; ".join(filter(None, (facts.note, note)))}
 
 
-def _rows(name: str) -> list[Row]:
+def _rows(name: str) -> list[Source]:
     rows = [row for row in CATALOGUE if row.name == name.lower()]
     if not rows:
         raise unknown("benchmark", name, names())
     return rows
 
 
-def _choose(name: str, source: str | None) -> Row:
+def _choose(name: str, source: str | None) -> Source:
     rows = _rows(name)
     if source is not None:
         for row in rows:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Facts):
+class Source(Facts):
     """One benchmark from one source.
 
     Attributes:
@@ -39,8 +39,8 @@ class Row(Facts):
         return all(sources.find(name) for name in self.files)
 
 
-def _nats(dataset: str) -> Row:
-    return Row(
+def _nats(dataset: str) -> Source:
+    return Source(
         name=f"nasbench201/{dataset}",
         family="nasbench201",
         dataset=dataset,
@@ -55,15 +55,17 @@ def _nats(dataset: str) -> Row:
     )
 
 
-def _naslib(space: str, dataset: str, files: tuple[str, ...], read: Callable[..., pd.DataFrame], tag: str = "") -> Row:
-    return Row(**asdict(naslib_facts(f"naslib{tag}", space, dataset)), files=files, read=read)
+def _naslib(
+    space: str, dataset: str, files: tuple[str, ...], read: Callable[..., pd.DataFrame], tag: str = ""
+) -> Source:
+    return Source(**asdict(naslib_facts(f"naslib{tag}", space, dataset)), files=files, read=read)
 
 
-def _naslib201(dataset: str) -> Row:
+def _naslib201(dataset: str) -> Source:
     return _naslib("nasbench201", dataset, ("nb201_zen.zip",), partial(tables.read_naslib, dataset=dataset))
 
 
-_ANALOG = Row(
+_ANALOG = Source(
     name="nasbench201/cifar10",
     family="nasbench201",
     dataset="cifar10",
@@ -83,7 +85,7 @@ _TRANSNAS, _TRANSNAS_SYNFLOW = "all_benchmarks_zen.zip", "tnb101_classification_
 _WITH_SYNFLOW = ("class_scene", "class_object", "jigsaw", "room_layout")
 
 
-def _transnas(space: tuple[str, int], task: str, file: str) -> Row:
+def _transnas(space: tuple[str, int], task: str, file: str) -> Source:
     read = partial(suitezero.read_zip, space=space[0], dataset=task, rows=space[1])
     return _naslib(space[0], task, (file,), read)
 
@@ -92,12 +94,12 @@ def _transnas(space: tuple[str, int], task: str, file: str) -> Row:
 _NB301 = ("zc_nasbench301.67444cd1.json", "zc_nasbench301.4e3528ed.json")
 
 
-def _surrogate(files: tuple[str, ...], tag: str = "") -> Row:
+def _surrogate(files: tuple[str, ...], tag: str = "") -> Source:
     read = partial(suitezero.read_json, space="nasbench301", dataset="cifar10")
     return _naslib("nasbench301", "cifar10", files, read, tag)
 
 
-_SWAP = Row(
+_SWAP = Source(
     name="darts-swap/cifar10",
     family="darts",
     dataset="cifar10",
@@ -114,7 +116,7 @@ _SWAP = Row(
 _NB101 = "zc_nasbench101.json"
 
 # The first source of a name is its default.
-CATALOGUE: tuple[Row, ...] = (
+CATALOGUE: tuple[Source, ...] = (
     _nats("cifar10"),
     _naslib201("cifar10"),
     _ANALOG,

@@ -26,7 +26,7 @@ _ended_by: list[int] = []
 _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Commands whose errors are one line on stderr. Exit codes: 0 done, 2 wrong usage, 130 interrupted, 1 else."""
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
@@ -60,7 +60,7 @@ def _imports(args: list[str]) -> tuple[list[str], list[str]]:
     """The other arguments, and the files of `--import FILE` or `--import=FILE`, which may stand anywhere.
 
     Raises:
-        UsageError: no file behind it.
+        UsageError: no file after it.
     """
     rest: list[str] = []
     files: list[str] = []
@@ -72,7 +72,7 @@ def _imports(args: list[str]) -> tuple[list[str], list[str]]:
             continue
         file = file if equals else next(given, "")
         if not file or file.startswith("-"):
-            raise UsageError("--import: expected a Python file behind it, --import FILE.py")
+            raise UsageError("--import: expected a Python file after it, --import FILE.py")
         files.append(file)
     return rest, files
 
@@ -120,7 +120,7 @@ _NAMES = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="ssnr",
-    cls=Group,
+    cls=CommandGroup,
     help="Rank neural networks before they are trained, by the signal-to-noise ratio of their saliency.",
     no_args_is_help=True,
     add_completion=False,
@@ -131,7 +131,7 @@ app = typer.Typer(
 
 def group(name: str, summary: str) -> typer.Typer:
     """A command that consists of commands, such as `ssnr reproduce fig1`."""
-    made = typer.Typer(cls=Group, help=summary, no_args_is_help=True, context_settings=_NAMES)
+    made = typer.Typer(cls=CommandGroup, help=summary, no_args_is_help=True, context_settings=_NAMES)
     app.add_typer(made, name=name)
     return made
 
@@ -153,12 +153,12 @@ def _main(
             "--import",
             metavar="FILE.py",
             help="Run a file of your own first: the spaces, proxies, saliencies and aggregates that it registers are "
-            "known. May stand behind any command, and several times.",
+            "known. May stand after any command, and several times.",
         ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    """Options that stand before any command; `Group.main` has read --debug and --import already."""
+    """Options that stand before any command; `CommandGroup.main` has read --debug and --import already."""
 
 
 def command_line() -> typer.Typer:

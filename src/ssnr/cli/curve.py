@@ -13,20 +13,20 @@ from ssnr.core.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ssnr.paper.pruning_runs import Ways
+    from ssnr.paper.pruning_runs import TrainAndPruneConfig
     from ssnr.studies.sheet import Sheet
 
 
 def draw_curve(
-    text: str, ways: Ways, densities: list[float] | None, shape: tuple[int, ...] | None, data: str | None, size: int,
-    out: Path, *, as_json: bool,
+    text: str, ways: TrainAndPruneConfig, densities: list[float] | None, shape: tuple[int, ...] | None,
+    data: str | None, size: int, out: Path, *, as_json: bool,
 ) -> None:  # fmt: skip
     """Accuracy and scores at each density, as a table, and as NAME-curve.csv and a picture beside `out`."""
     from ssnr.cli.targets import resolve
     from ssnr.data import cifar10
     from ssnr.paper import plots as paper_plots
     from ssnr.paper import pruning_runs as experiments
-    from ssnr.paper.fig1 import Plan
+    from ssnr.paper.fig1 import Fig1Config
     from ssnr.paper.training import cifar10_images
     from ssnr.studies import plots, sheet
 
@@ -40,7 +40,7 @@ def draw_curve(
         )  # fmt: skip
         identity = f"{text} {ways} {images.fingerprint}"
         record = work / "points.jsonl"
-        table = experiments.curve(protocol, densities or Plan.densities, (), record=record, identity=identity)
+        table = experiments.curve(protocol, densities or Fig1Config.densities, (), record=record, identity=identity)
     files = [work.with_name(f"{work.name}.csv"), *plots.save(paper_plots.pruning_curve(table), work)]
     sheet.to_csv(table, files[0])
     if as_json:

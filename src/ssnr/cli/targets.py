@@ -16,7 +16,7 @@ from ssnr.core.errors import ScoringError, UsageError, one_line
 from ssnr.data import Batch, batch_of
 from ssnr.networks.calling import call
 from ssnr.networks.preserve import preserved
-from ssnr.networks.trees import flatten, moved
+from ssnr.networks.trees import flatten, to_device
 from ssnr.spaces import SPACES, Space, get_space, user_code
 from ssnr.spaces.finding import FUNCTION
 
@@ -148,7 +148,7 @@ def _first_output(net: nn.Module, inputs: Any) -> Tensor | None:
     try:
         with preserved(net), torch.no_grad():
             like = next(net.parameters(), torch.zeros(()))
-            output = call(net.eval(), moved(inputs, like.device, like.dtype))
+            output = call(net.eval(), to_device(inputs, like.device, like.dtype))
             logits = output.get("logits") if isinstance(output, Mapping) else None
             return logits if isinstance(logits, Tensor) else flatten(output)[0]
     except Exception:

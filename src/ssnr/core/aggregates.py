@@ -1,6 +1,6 @@
 """Moments → one number. Pure functions of `Moments`: a new one over an old store costs no scoring.
 
-An aggregate returns a `Scaled` number, mantissa · 2**exponent, so that a sum of 1e323 keeps its logarithm.
+An aggregate returns a `ScaledNumber` number, mantissa · 2**exponent, so that a sum of 1e323 keeps its logarithm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ssnr.core.moments import CONSTANT, Moments
 from ssnr.core.registry import Registry
 
 
-class Scaled(NamedTuple):
+class ScaledNumber(NamedTuple):
     """mantissa · 2**exponent."""
 
     mantissa: float
@@ -42,11 +42,11 @@ class Aggregate:
     """A registered aggregate: its name, its function and the parameters it takes, `name=default` where optional."""
 
     name: str
-    function: Callable[..., Scaled]
+    function: Callable[..., ScaledNumber]
     parameters: tuple[str, ...]
     summary: str
 
-    def __call__(self, m: Moments, *arguments: float) -> Scaled:
+    def __call__(self, m: Moments, *arguments: float) -> ScaledNumber:
         return self.function(m, *arguments)
 
     @property
@@ -58,7 +58,7 @@ class Aggregate:
 AGGREGATES: Registry[Aggregate] = Registry("aggregate")
 
 
-F = TypeVar("F", bound="Callable[..., Scaled | float]")
+F = TypeVar("F", bound="Callable[..., ScaledNumber | float]")
 
 
 def register_aggregate(*, parameters: tuple[str, ...] = ()) -> Callable[[F], F]:
@@ -73,9 +73,9 @@ def register_aggregate(*, parameters: tuple[str, ...] = ()) -> Callable[[F], F]:
     def add(function: F) -> F:
         name = function.__name__.rstrip("_")
 
-        def scaled(m: Moments, *arguments: float) -> Scaled:
+        def scaled(m: Moments, *arguments: float) -> ScaledNumber:
             result = function(m, *arguments)
-            return result if isinstance(result, Scaled) else Scaled(float(result))
+            return result if isinstance(result, ScaledNumber) else ScaledNumber(float(result))
 
         summary = (function.__doc__ or "").strip().split("\n")[0]
         AGGREGATES.add(name, Aggregate(name, scaled, parameters, summary))
@@ -85,10 +85,10 @@ def register_aggregate(*, parameters: tuple[str, ...] = ()) -> Callable[[F], F]:
 
 
 @register_aggregate()
-def sum_(m: Moments) -> Scaled:
+def sum_(m: Moments) -> ScaledNumber:
     """Saliency sum S = Σ_l S_l (Abdelfattah, Mehrotra, Dudziak & Lane, 2021)."""
     total, _, exponent = _whole(m)
-    return Scaled(total, exponent)
+    return ScaledNumber(total, exponent)
 
 
 @register_aggregate()
@@ -107,7 +107,7 @@ def ssnr(m: Moments) -> float:
 
 
 @register_aggregate(parameters=("p", "q", "r=0"))
-def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -> Scaled | float:
+def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -> ScaledNumber | float:
     """Layer-wise SSNR Σ_l N_l^p (S_l / (N_l σ_l))^q / S^r, S = Σ_l S_l; the plain name is the paper's Σ_l S_l/σ_l.
 
     p = ½ and q = 1 sum the z-scores √N_l·mean/σ_l of the layers' mean saliency. q > 1 lets the layers with the smallest
@@ -133,22 +133,22 @@ def layerwise_ssnr(m: Moments, p: float = 1.0, q: float = 1.0, r: float = 0.0) -
     if total <= 0:
         raise ScoringError(f"layerwise_ssnr({p:g},{q:g},{r:g}): the sum of all saliencies is not positive")
     power = -r * (math.log2(total) + exponent)
-    return Scaled(signal * 2.0 ** (power - math.floor(power)), math.floor(power))
+    return ScaledNumber(signal * 2.0 ** (power - math.floor(power)), math.floor(power))
 
 
 @register_aggregate()
-def mean(m: Moments) -> Scaled:
+def mean(m: Moments) -> ScaledNumber:
     """Mean saliency of the live weights, S/N."""
     total, _, exponent = _whole(m)
-    return Scaled(total / max(int(m.numel[m.live].sum()), 1), exponent)
+    return ScaledNumber(total / max(int(m.numel[m.live].sum()), 1), exponent)
 
 
 @register_aggregate()
-def l2(m: Moments) -> Scaled:
+def l2(m: Moments) -> ScaledNumber:
     """Euclidean norm of all saliencies, sqrt(Σ_i S_i²)."""
     total, m2, exponent = _whole(m)
     count = max(int(m.numel[m.live].sum()), 1)
-    return Scaled(math.sqrt(m2 + total * total / count), exponent)
+    return ScaledNumber(math.sqrt(m2 + total * total / count), exponent)
 
 
 def _whole(m: Moments) -> tuple[float, float, int]:

@@ -181,7 +181,7 @@ def entry_of(measured: str) -> Saliency | PlainProxy:
     return SALIENCIES[measured] if measured in SALIENCIES else PLAIN[measured]
 
 
-def twins_share(measured: str, recipe: Recipe) -> bool:
+def isomorphic_share(measured: str, recipe: Recipe) -> bool:
     """Whether architectures that are one network but for weights that reach nothing have one value.
 
     Not what reads weights without a pass, nor a user's own function, nor any recipe that counts idle weights.

@@ -127,7 +127,7 @@ class Moments:
         return tuple(LayerScore(*row) for row in zip(self.names, *columns, strict=True))
 
 
-class Row(NamedTuple):
+class LayerMoments(NamedTuple):
     """Moments of one layer in the unit 2**exponent; `from_tensors` takes them in place of a tensor."""
 
     size: int
@@ -142,7 +142,7 @@ class Row(NamedTuple):
 
 
 def from_tensors(
-    saliency: Mapping[str, Tensor | Row | None],
+    saliency: Mapping[str, Tensor | LayerMoments | None],
     numel: Mapping[str, int] | None = None,
     *,
     exponent: Mapping[str, int] | None = None,
@@ -163,11 +163,11 @@ def from_tensors(
     >>> from_tensors({"w": torch.tensor([1e200, 3e200], dtype=torch.float64)}).ratio
     array([4.])
     """
-    rows: list[Row] = []
+    rows: list[LayerMoments] = []
     for name, values in saliency.items():
-        row = values if isinstance(values, Row) else None if values is None else reduced(values)
+        row = values if isinstance(values, LayerMoments) else None if values is None else reduced(values)
         if row is None or row.size == 0:
-            rows.append(Row(0 if numel is None else numel.get(name, 0)))
+            rows.append(LayerMoments(0 if numel is None else numel.get(name, 0)))
             continue
         if not np.isfinite(row.columns[-1]):
             kind = "NaN" if np.isnan(row.columns[-1]) else "infinity"
@@ -188,7 +188,7 @@ def from_tensors(
     )
 
 
-def reduced(values: Tensor, weights: Tensor | None = None) -> Row:
+def reduced(values: Tensor, weights: Tensor | None = None) -> LayerMoments:
     """One layer's saliency → its moments; with `weights`, the saliency is |weights ⊙ values|.
 
     A processor takes it in pieces that stay in its cache from the product to the last sum. What is not finite shows in
@@ -206,13 +206,13 @@ def reduced(values: Tensor, weights: Tensor | None = None) -> Row:
         if factor is not None:
             part = part * factor[start : start + step]
         columns, exponent = _part(part.to(torch.float64), magnitudes=factor is not None)
-        parts.append(Row(len(part), columns, exponent, precision))
+        parts.append(LayerMoments(len(part), columns, exponent, precision))
         if not np.isfinite(columns[-1]):
-            return Row(size, columns, 0, precision)
-    return _joined(parts) if len(parts) > 1 else parts[0] if parts else Row(0, precision=precision)
+            return LayerMoments(size, columns, 0, precision)
+    return _joined(parts) if len(parts) > 1 else parts[0] if parts else LayerMoments(0, precision=precision)
 
 
-def _joined(parts: Sequence[Row]) -> Row:
+def _joined(parts: Sequence[LayerMoments]) -> LayerMoments:
     """Moments of pieces → of the whole: m2 = Σ m2_k + Σ n_k (mean_k − mean)² (Chan, Golub & LeVeque, 1983)."""
     peaks = np.array([part.columns[-1] for part in parts])
     exponent = max((part.exponent for part in parts if part.columns[-1]), default=0)
@@ -225,7 +225,7 @@ def _joined(parts: Sequence[Row]) -> Row:
         between = count * (sums / count - sums.sum() / count.sum()) ** 2
         found += [float(sums.sum()), float(squares.sum() + between.sum())]
     found.append(float(np.ldexp(peaks, shift).max()))
-    return Row(int(count.sum()), tuple(found), exponent, parts[0].precision)
+    return LayerMoments(int(count.sum()), tuple(found), exponent, parts[0].precision)
 
 
 def _part(values: Tensor, *, magnitudes: bool) -> tuple[tuple[float, ...], int]:

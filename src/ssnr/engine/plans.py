@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssnr.core.catalogue import PLAIN, SALIENCIES, Proxy, parse_proxies, twins_share
+from ssnr.core.catalogue import PLAIN, SALIENCIES, Proxy, isomorphic_share, parse_proxies
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.core.results import Result
@@ -104,7 +104,7 @@ def plan(
     measurable: set[str] = set()
     for arch, network in networks.items():
         for name in groups:
-            stands = network if twins_share(name, chosen) else arch
+            stands = network if isomorphic_share(name, chosen) else arch
             measurable.add(stands)
             if stands not in done[name]:
                 missing.setdefault(stands, {})[name] = None

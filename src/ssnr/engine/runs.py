@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssnr.core.catalogue import Proxy, parse_proxies, twins_share
+from ssnr.core.catalogue import Proxy, isomorphic_share, parse_proxies
 from ssnr.core.errors import Failure, UsageError, failure_of
 from ssnr.core.recipes import Recipe
 from ssnr.core.results import Result, Score, Scores, failed, score_of
@@ -251,7 +251,7 @@ def row(layout: Plan, store: Store, arch: str) -> Row:
     """One architecture with its scores, from the store."""
     network, recipe = layout.networks[arch], layout.job.recipe
     found = {
-        name: next(store.results(group, [network if twins_share(name, recipe) else arch]), None)
+        name: next(store.results(group, [network if isomorphic_share(name, recipe) else arch]), None)
         for name, group in layout.groups.items()
     }
     scores = Scores()
@@ -269,7 +269,7 @@ def scores_of_all(layout: Plan, store: Store) -> dict[str, Scores]:
     recipe = layout.job.recipe
     found: dict[str, dict[str, Score]] = {proxy.text: {} for proxy in layout.proxies}
     for name, group in layout.groups.items():
-        wanted = {network if twins_share(name, recipe) else arch for arch, network in layout.networks.items()}
+        wanted = {network if isomorphic_share(name, recipe) else arch for arch, network in layout.networks.items()}
         several = [proxy for proxy in layout.proxies if proxy.measured == name]
         for result in store.results(group, None if len(wanted) > 1000 else wanted):
             if result.network in wanted:
@@ -283,7 +283,7 @@ def scores_of_all(layout: Plan, store: Store) -> dict[str, Scores]:
             if proxy.plain is not None and proxy.plain.control:
                 own[proxy.text] = _control(layout.job.space, arch, proxy.measured)
             else:
-                stands = network if twins_share(proxy.measured, recipe) else arch
+                stands = network if isomorphic_share(proxy.measured, recipe) else arch
                 own[proxy.text] = found[proxy.text].get(stands, absent)
     return everything
 

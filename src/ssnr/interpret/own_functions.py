@@ -32,7 +32,7 @@ def answered(answer: Answer) -> Iterator[set[type]]:
         Function.apply = own  # type: ignore[method-assign]
 
 
-def others_behind(value: Tensor, called: set[type]) -> str | None:
+def unanswered_before(value: Tensor, called: set[type]) -> str | None:
     """The name of such a function in the graph behind a value that none of these classes is: its `apply` was kept."""
     for node in graph([value]):
         own = getattr(type(node), "_forward_cls", None)

@@ -1,4 +1,4 @@
-"""Which layer raised, put out what is not finite, or took a parameter from outside."""
+"""Which layer raised, output what is not finite, or took a parameter from outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssnr.core.errors import one_line
 from ssnr.networks.trees import flatten
 
 
-def explain(net: nn.Module, run: Callable[[], Any], error: BaseException) -> str:
+def describe_failure(net: nn.Module, run: Callable[[], Any], error: BaseException) -> str:
     """Run a failing pass again with hooks, to name the layer it failed in."""
     stack: list[tuple[str, nn.Module, Any]] = []
     handles = []
@@ -54,7 +54,7 @@ def _pop(stack: list[Any], module: nn.Module, args: Any, output: Any) -> None:
 
 
 def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
-    """The first module that puts out NaN or infinity, in words; None where all is finite."""
+    """The first module that outputs NaN or infinity, in words; None where all is finite."""
     found: list[str] = []
 
     def look(name: str, module: nn.Module, args: Any, output: Any) -> None:
@@ -66,7 +66,7 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
                 where = (
                     f"layer {name!r} ({type(module).__name__})" if name else f"the network ({type(module).__name__})"
                 )
-                found.append(f"{where} puts out {kind}")
+                found.append(f"{where} outputs {kind}")
                 return
 
     handles = [
@@ -84,8 +84,8 @@ def first_not_finite(net: nn.Module, run: Callable[[], Any]) -> str | None:
     return found[0] if found else None
 
 
-def strangers(output: Any, weights: Mapping[str, Tensor]) -> str | None:
-    """The shapes of parameters behind an output that are none of the weights it was called with; None without any."""
+def foreign_parameters(output: Any, weights: Mapping[str, Tensor]) -> str | None:
+    """The shapes of parameters that an output depends on and that are none of its weights; None without any."""
     own = {id(weight) for weight in weights.values()}
     found = []
     for node in graph(flatten(output)):
@@ -96,7 +96,7 @@ def strangers(output: Any, weights: Mapping[str, Tensor]) -> str | None:
 
 
 def graph(outputs: Iterable[Tensor], inputs: Iterable[Tensor] = ()) -> Iterator[Any]:
-    """Nodes of autograd's graph behind the outputs that are not behind the inputs."""
+    """Nodes of autograd's graph that the outputs depend on and the inputs do not."""
     seen = {t.grad_fn for t in inputs}
     todo = [t.grad_fn for t in outputs]
     while todo:

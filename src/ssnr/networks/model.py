@@ -15,20 +15,20 @@ from ssnr.networks import masks as _masks
 from ssnr.networks.calling import Forward as Forward
 from ssnr.networks.calling import call
 from ssnr.networks.calling import outputs_of as outputs_of
-from ssnr.networks.diagnose import explain, first_not_finite, strangers
+from ssnr.networks.diagnose import describe_failure, first_not_finite, foreign_parameters
 from ssnr.networks.precision import OnePrecision
 from ssnr.networks.preserve import has_own_code, same_bits
 from ssnr.networks.preserve import preserved as preserved
 from ssnr.networks.settings import seed_everything
 from ssnr.networks.surroundings import (
     GRADIENT_HOOKS,
-    as_written,
     dense_gradients,
-    kept_checkpoints,
+    eager,
+    without_checkpointing,
     without_gradient_hooks,
 )
-from ssnr.networks.trees import each, ignored, nudged
 from ssnr.networks.trees import flatten as flatten
+from ssnr.networks.trees import ignored, map_tensors, perturbed
 from ssnr.networks.weights import ATOMS, Slot, has_lazy, named_modules, refuse, slots, unregistered, unwrapped
 
 _STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
@@ -140,16 +140,17 @@ class Model:
             except ScoringError:
                 raise
             except (Exception, SystemExit) as error:
-                raise ScoringError(explain(self.net, lambda: self._run(inputs), error), kind_of(error)) from error
+                said = describe_failure(self.net, lambda: self._run(inputs), error)
+                raise ScoringError(said, kind_of(error)) from error
         if not isinstance(output, Tensor) and (note := ignored(output)):
             self.notes[note] = None
-        if self._one_precision and torch.is_grad_enabled() and (shapes := strangers(output, weights)):
+        if self._one_precision and torch.is_grad_enabled() and (shapes := foreign_parameters(output, weights)):
             note = f"parameters from outside of the network, or made in its forward, are not scored: {shapes}"
             self.notes[note] = None
         return output
 
-    def blame(self, inputs: Any) -> str | None:
-        """The first weight that is not finite, or else the first module that puts out what is not."""
+    def first_non_finite(self, inputs: Any) -> str | None:
+        """The first weight that is not finite, or else the first module that outputs what is not."""
         weights = self.weights(torch.float64)
         for name in self.scored:
             if name in weights and not bool(torch.isfinite(weights[name]).all()):
@@ -157,29 +158,31 @@ class Model:
         with torch.enable_grad(), self.swapped(weights):
             return first_not_finite(self.net, lambda: self._run(self._here(inputs)))
 
-    def repeats(self, inputs: Any, seed: int) -> bool:
+    def is_deterministic(self, inputs: Any, seed: int) -> bool:
         """Whether two forward passes with one seed give the same bits."""
         return self._same(inputs, inputs, seed)
 
-    def feels(self, inputs: Any) -> bool:
+    def depends_on_weights(self, inputs: Any) -> bool:
         """Whether the output changes with the weights, whatever autograd knows of it."""
-        return not self._same(inputs, inputs, 0, self.weights(torch.float64, nudged))
+        return not self._same(inputs, inputs, 0, self.weights(torch.float64, perturbed))
 
-    def reads(self, inputs: Any) -> bool:
+    def depends_on_inputs(self, inputs: Any) -> bool:
         """Whether the output changes with the floating-point inputs, whatever autograd knows of it."""
-        return not self._same(inputs, nudged(inputs), 0)
+        return not self._same(inputs, perturbed(inputs), 0)
 
     def _same(self, one: Any, other: Any, seed: int, changed: Mapping[str, Tensor] | None = None) -> bool:
         found = []
         for inputs, weights in ((one, None), (other, changed)):
             seed_everything(seed)
-            with torch.enable_grad():  # a network may need gradients to compute what it puts out
+            with torch.enable_grad():  # a network may need gradients to compute what it outputs
                 found.append(flatten(self.call(weights or self.weights(torch.float64), self._here(inputs))))
         return len(found[0]) == len(found[1]) and all(map(same_bits, *found))
 
     def _here(self, inputs: Any) -> Any:
         """A copy of the inputs on the network's device, in float64."""
-        return each(lambda t: t.to(self.device, torch.float64 if t.is_floating_point() else None, copy=True), inputs)
+        return map_tensors(
+            lambda t: t.to(self.device, torch.float64 if t.is_floating_point() else None, copy=True), inputs
+        )
 
     @property
     def device(self) -> torch.device:
@@ -191,10 +194,11 @@ class Model:
         """Give lazy modules their shapes, by a forward pass on the inputs; `preserved` makes them lazy again."""
         self.net.eval()
         try:
-            with torch.enable_grad(), as_written():
+            with torch.enable_grad(), eager():
                 self._run(inputs)
         except Exception as error:
-            raise ScoringError(explain(self.net, lambda: self._run(inputs), error), kind_of(error)) from error
+            said = describe_failure(self.net, lambda: self._run(inputs), error)
+            raise ScoringError(said, kind_of(error)) from error
         self.notes["lazy modules took their shapes from the input, and weights from the seed"] = None
 
     def _run(self, inputs: Any) -> Any:
@@ -204,8 +208,8 @@ class Model:
     def swapped(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """`weights` where the modules keep theirs; what `torch.func.functional_call` does, with the slots known."""
         with ExitStack() as stack:
-            stack.enter_context(as_written())
-            stack.enter_context(kept_checkpoints())
+            stack.enter_context(eager())
+            stack.enter_context(without_checkpointing())
             stack.enter_context(dense_gradients(self.embeddings))
             stack.enter_context(without_gradient_hooks(self._hooked))
             if self._flat:  # cuDNN's recurrent layers have no second derivative, and no first one in eval

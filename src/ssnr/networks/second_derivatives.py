@@ -44,7 +44,7 @@ def once_differentiable(value: Tensor, leaves: Iterable[Tensor], net: nn.Module,
 
 
 def first_nan(run: Run) -> str | None:
-    """The operation that puts out the first NaN of the backward passes in `run`, in words; None if none does."""
+    """The operation that outputs the first NaN of the backward passes in `run`, in words; None if none does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of being slow; of where it was, in many lines
         try:
@@ -98,7 +98,7 @@ def _where(net: nn.Module, run: Run, matches: Matches) -> str:
 
 
 def _between(value: Tensor, leaves: Iterable[Tensor]) -> set[Any]:
-    """Nodes behind the value that have a leaf behind them."""
+    """Nodes that the value depends on and that depend on a leaf."""
     wanted = {id(leaf) for leaf in leaves}
     after: dict[Any, list[Any]] = defaultdict(list)
     todo = []

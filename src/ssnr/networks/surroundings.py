@@ -13,7 +13,7 @@ import torch.utils.checkpoint
 from torch import nn
 
 
-def as_written() -> AbstractContextManager[Any]:
+def eager() -> AbstractContextManager[Any]:
     """Run compiled code as it was written: compiled, it has no second derivative and hides its layers."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
@@ -27,7 +27,7 @@ class _Kept:
 
 
 @contextmanager
-def kept_checkpoints() -> Iterator[None]:
+def without_checkpointing() -> Iterator[None]:
     """Checkpointed blocks are kept in here: in the backward pass, the weights they would run on are no longer there."""
     module: Any = torch.utils.checkpoint
     names = {"CheckpointFunction": _Kept, "_checkpoint_without_reentrant_generator": _no_generator}

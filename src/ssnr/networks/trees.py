@@ -85,9 +85,9 @@ def with_tensors(value: Any) -> Any:
     return value if isinstance(value, Tensor) else mapped(with_tensors, value)
 
 
-def each(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """A nest with `function` applied to all of its tensors."""
-    return function(value) if isinstance(value, Tensor) else mapped(lambda item: each(function, item), value)
+    return function(value) if isinstance(value, Tensor) else mapped(lambda item: map_tensors(function, item), value)
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
@@ -96,7 +96,7 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value) if found is value else found
 
 
-def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def to_device(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Tensors of a nest on the device, floating ones in `dtype`; other things that can move, moved."""
     if isinstance(value, Tensor):
         wanted = dtype if value.is_floating_point() else _complex(dtype) if value.is_complex() else None
@@ -105,14 +105,14 @@ def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     nest = isinstance(value, (Mapping, tuple, list)) or dataclasses.is_dataclass(value)
     if not nest and not isinstance(value, type) and callable(getattr(value, "to", None)):
         return value.to(device)
-    return mapped(lambda item: moved(item, device, dtype), value)
+    return mapped(lambda item: to_device(item, device, dtype), value)
 
 
 def _complex(dtype: torch.dtype) -> torch.dtype:
     return torch.complex128 if dtype is torch.float64 else torch.complex64
 
 
-def nudged(value: Any) -> Any:
+def perturbed(value: Any) -> Any:
     """A nest with other numbers in its floating tensors, of like size."""
     generator = torch.Generator().manual_seed(0)
 
@@ -122,7 +122,7 @@ def nudged(value: Any) -> Any:
         noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
         return tensor + noise.to(tensor.device, tensor.dtype)
 
-    return each(nudge, value)
+    return map_tensors(nudge, value)
 
 
 def one_sample(inputs: Any) -> Iterator[Any]:
@@ -136,4 +136,4 @@ def one_sample(inputs: Any) -> Iterator[Any]:
             return tensor
         return tensor[:1] if tensor.layout is torch.strided else tensor.to_dense()[:1].to_sparse()
 
-    yield each(cut, inputs)
+    yield map_tensors(cut, inputs)

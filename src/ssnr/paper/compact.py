@@ -14,7 +14,7 @@ from ssnr.spaces.vgg.net import Vgg
 def compact(net: nn.Module) -> nn.Module:
     """A network of fewer channels that computes what a pruned `vgg` does, before and after the same training.
 
-    A channel is left out where the next layer keeps no weight of it: nothing behind it changes, whatever it puts out,
+    A channel is left out where the next layer keeps no weight of it: nothing after it changes, whatever it outputs,
     and its own weights have no gradient. Saliency that is computed in rounds leaves few weights into such channels.
 
     Args:

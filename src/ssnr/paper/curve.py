@@ -3,7 +3,7 @@
 Three readings of "prune a network and look at its accuracy":
 
     trained       train the dense network, prune it, and look
-    finetuned     the same, with a short training behind the pruning
+    finetuned     the same, with a short training after the pruning
     init          prune at initialisation, then train
 
 Scores are those of the pruned network before whatever training follows: of trained weights in the first two readings,

@@ -13,7 +13,7 @@ from ssnr.data import cifar10
 from ssnr.paper import curve as curves
 from ssnr.paper import plots as paper_plots
 from ssnr.paper.compact import compact
-from ssnr.paper.pruning_runs import Notify, Ways, check_saliency, curve, on_images
+from ssnr.paper.pruning_runs import Notify, TrainAndPruneConfig, check_saliency, curve, on_images
 from ssnr.paper.training import Images, cifar10_images
 from ssnr.pruning import check_density, rounds_of
 from ssnr.spaces import get_space
@@ -29,7 +29,7 @@ _FIRST = ("density", "weights", "accuracy %", *(f"{name}, relative" for name in 
 
 
 @dataclass(frozen=True)
-class Plan:
+class Fig1Config:
     """What the figure is made of.
 
     Attributes:
@@ -44,13 +44,13 @@ class Plan:
     arch: str = "16"
     densities: tuple[float, ...] = (1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)
     init_densities: tuple[float, ...] = (1, 0.1, 0.03, 0.01, 0.003, 0.001)
-    ways: Ways = Ways()
+    ways: TrainAndPruneConfig = TrainAndPruneConfig()
     train_images: int | None = None
     test_images: int | None = None
 
 
 # A quarter of the width, a fifth of the epochs: minutes, and the same shape.
-QUICK = Plan(arch="16-w16", ways=Ways(epochs=4), train_images=10_000, test_images=2_000)
+QUICK = Fig1Config(arch="16-w16", ways=TrainAndPruneConfig(epochs=4), train_images=10_000, test_images=2_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,9 @@ class Fig1Result:
             yield reading, cells
 
 
-def fig1(folder: str | Path, out: str | Path, plan: Plan | None = None, *, notify: Notify | None = None) -> Fig1Result:
+def fig1(
+    folder: str | Path, out: str | Path, plan: Fig1Config | None = None, *, notify: Notify | None = None
+) -> Fig1Result:
     """Train, prune, measure and draw; what was done before, in the same `out`, is not done again.
 
     Writes fig1.png, fig1.pdf, fig1.csv and fig1.md into `out`, and into `out`/fig1 a checkpoint of every training and a
@@ -132,7 +134,7 @@ def fig1(folder: str | Path, out: str | Path, plan: Plan | None = None, *, notif
         UsageError: the folder is not CIFAR-10, a density outside (0, 1], or `out` holds the figure of another plan.
         SsnrError: a training diverged, or a file cannot be written.
     """
-    chosen = plan or Plan()
+    chosen = plan or Fig1Config()
     ways, space, work = chosen.ways, get_space("vgg"), Path(out) / "fig1"
     data = check_saliency(ways.saliency)
     for density in (*chosen.densities, *chosen.init_densities):
@@ -165,10 +167,10 @@ def draw(table: pd.DataFrame, out: str | Path, description: str) -> Fig1Result:
     return result
 
 
-def describe(plan: Plan, images: Images) -> str:
+def describe(plan: Fig1Config, images: Images) -> str:
     """The protocol in words."""
     w = plan.ways
-    short = f", then {w.finetune_epochs} at {w.finetune_lr:g} behind a pruning" if w.finetune_epochs else ""
+    short = f", then {w.finetune_epochs} at {w.finetune_lr:g} after a pruning" if w.finetune_epochs else ""
     return (
         f"vgg:{plan.arch} on {images.name}. {w.saliency} masks over all layers"
         f" in {w.rounds or rounds_of(w.saliency)} rounds; scores of the weights that are left, norms bypassed. "

@@ -35,7 +35,7 @@ class Fig2Result:
             spearman, spearman_lo, spearman_hi, difference (own minus paper), kendall, kendall_lo, kendall_hi, n,
             coverage, failed, dead.
         files: fig2.png, fig2.pdf, fig2.csv, fig2.md.
-        study: everything behind it.
+        study: everything it says, as tables.
         description: the protocol in words.
     """
 

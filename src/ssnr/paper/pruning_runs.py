@@ -1,4 +1,4 @@
-"""Prune a network step by step and look at its accuracy: the runs behind a pruning curve."""
+"""Prune a network step by step and look at its accuracy: the runs after a pruning curve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Notify = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Protocol:
+class CurveProtocol:
     """What a curve is made with; bring your own functions where your training is not ours.
 
     Attributes:
@@ -35,7 +35,7 @@ class Protocol:
         train: (network, name of the job) trains in place; the name tells checkpoints apart: "dense", "init-0.1".
         evaluate: network → accuracy in percent.
         prune: (network, density) → masks.
-        finetune: as `train`, for the short training behind the pruning; None leaves that reading out.
+        finetune: as `train`, for the short training after the pruning; None leaves that reading out.
         shrink: network with masks → one that learns and computes the same in less time.
         input_shape: of one input, for synflow.
         saliency: whose scores are measured.
@@ -54,7 +54,7 @@ class Protocol:
 
 
 def curve(
-    protocol: Protocol,
+    protocol: CurveProtocol,
     densities: Iterable[float],
     init_densities: Iterable[float] | None = None,
     *,
@@ -97,7 +97,7 @@ def _checked(densities: Iterable[float]) -> list[float]:
     return found
 
 
-def _missing(protocol: Protocol, later: list[float], early: list[float], record: Record) -> Iterator[Point]:
+def _missing(protocol: CurveProtocol, later: list[float], early: list[float], record: Record) -> Iterator[Point]:
     """The points that the record lacks, dense network first: everything else leans on it."""
     readings = ["trained", "finetuned"] if protocol.finetune else ["trained"]
     todo = {(r, d) for r in readings for d in later} | {("init", d) for d in early}
@@ -115,7 +115,7 @@ def _missing(protocol: Protocol, later: list[float], early: list[float], record:
             yield _of_init(protocol, trained, density)
 
 
-def _of_trained(protocol: Protocol, trained: nn.Module, density: float, readings: list[str]) -> Iterator[Point]:
+def _of_trained(protocol: CurveProtocol, trained: nn.Module, density: float, readings: list[str]) -> Iterator[Point]:
     net = protocol.make()
     net.load_state_dict(trained.state_dict())
     kept = protocol.prune(net, density)
@@ -130,7 +130,7 @@ def _of_trained(protocol: Protocol, trained: nn.Module, density: float, readings
         yield Point("finetuned", density, kept.kept, kept.total, len(kept.collapsed), percent, *scores)
 
 
-def _of_init(protocol: Protocol, trained: nn.Module | None, density: float) -> Point:
+def _of_init(protocol: CurveProtocol, trained: nn.Module | None, density: float) -> Point:
     net = protocol.make()
     kept = protocol.prune(net, density)
     apply(net, kept)
@@ -143,7 +143,7 @@ def _of_init(protocol: Protocol, trained: nn.Module | None, density: float) -> P
     return Point("init", density, kept.kept, kept.total, len(kept.collapsed), protocol.evaluate(net), *scores)
 
 
-def measure(protocol: Protocol, net: nn.Module) -> tuple[float, float, float]:
+def measure(protocol: CurveProtocol, net: nn.Module) -> tuple[float, float, float]:
     """Sum, overall SSNR and layer-wise SSNR of the weights that are left; 0 where the network is dead.
 
     Raises:
@@ -163,13 +163,13 @@ def measure(protocol: Protocol, net: nn.Module) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True)
-class Ways:
+class TrainAndPruneConfig:
     """How `on_images` trains and prunes.
 
     Attributes:
-        epochs: of the training of the dense network, and of one behind a pruning at initialisation; 0 for none.
+        epochs: of the training of the dense network, and of one after a pruning at initialisation; 0 for none.
         lr: its peak learning rate.
-        finetune_epochs: of the short training behind a pruning; 0 leaves that reading out.
+        finetune_epochs: of the short training after a pruning; 0 leaves that reading out.
         finetune_lr: its peak learning rate.
         batch_size: images a step.
         precision: float32 or bfloat16, of trainings.
@@ -198,9 +198,10 @@ class Ways:
 
 
 def on_images(
-    make: Make, images: Images, ways: Ways, folder: Path, *, input_shape: tuple[int, ...] | None, batch: Any = None,
+    make: Make, images: Images, ways: TrainAndPruneConfig, folder: Path, *,
+    input_shape: tuple[int, ...] | None, batch: Any = None,
     shrink: Callable[[nn.Module], nn.Module] | None = None, notify: Notify | None = None,
-) -> Protocol:  # fmt: skip
+) -> CurveProtocol:  # fmt: skip
     """A protocol with this project's own training loop.
 
     Args:
@@ -210,7 +211,7 @@ def on_images(
         folder: of the checkpoints, one a training.
         input_shape: of one input, for synflow.
         batch: for saliencies that read data.
-        shrink: as in `Protocol`.
+        shrink: as in `CurveProtocol`.
         notify: called with (what is being done, steps done, steps in all).
     """
 
@@ -237,7 +238,7 @@ def on_images(
         )  # fmt: skip
 
     finetune = trainer(ways.finetune_epochs, ways.finetune_lr) if ways.finetune_epochs else None
-    return Protocol(
+    return CurveProtocol(
         make, trainer(ways.epochs, ways.lr), evaluate, prune, finetune, shrink, input_shape, ways.saliency, batch
     )
 

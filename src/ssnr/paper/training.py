@@ -140,7 +140,7 @@ def train(
         checkpoint: file that is written after every epoch, in one move, and continued from where it is there.
         device: where to train.
         on_step: called with (steps done, steps in all).
-        on_epoch: called behind every epoch.
+        on_epoch: called after every epoch.
 
     Raises:
         UsageError: the checkpoint is of another network, start, data or settings.
@@ -251,7 +251,7 @@ def _precision(name: str, device: torch.device) -> Iterator[None]:
 
 
 def _augmented(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each image shifted by −4 … 4 pixels either way, black behind it, and mirrored every second time."""
+    """Each image shifted by −4 … 4 pixels either way, black around it, and mirrored every second time."""
     count, channels, height, width = pixels.shape
     padded = F.pad(pixels, (4, 4, 4, 4))
     down, right = (torch.from_numpy(rng.integers(0, 9, count)) for _ in range(2))

@@ -22,7 +22,7 @@ from ssnr.interpret.approximated import reaches
 from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
 from ssnr.networks.settings import seed_everything
-from ssnr.networks.trees import flatten, mapped, moved
+from ssnr.networks.trees import flatten, mapped, to_device
 from ssnr.proxies.per_sample import PerSample, Take
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.signal import Loss, followed, set_mode
@@ -215,7 +215,7 @@ class Capture:
         leaves = {name: copies[name].requires_grad_(weights) for name in model.scored if name in copies}
         set_mode(model, mode or model.recipe.mode)
         seed_everything(self.seed)  # of what a forward pass draws itself
-        inputs, sources = followed(moved(inputs, model.device, self.dtype))
+        inputs, sources = followed(to_device(inputs, model.device, self.dtype))
         found = _tensors(inputs)
         seen = Observed(found[0].shape[0] if found and found[0].dim() else 1, sources=sources)
         names = {tensor.untyped_storage().data_ptr(): name for name, tensor in leaves.items()}
@@ -299,7 +299,7 @@ class Capture:
         leaves = {name: copies[name].requires_grad_() for name in self.model.scored if name in copies}
         set_mode(self.model, self.model.recipe.mode)
         seed_everything(self.seed)
-        inputs, sources = followed(moved(self._batch.inputs, self.model.device, self.dtype))
+        inputs, sources = followed(to_device(self._batch.inputs, self.model.device, self.dtype))
         watch = PerSample({id(leaf): name for name, leaf in leaves.items()}, self.samples, take, alone=of_loss)
         with torch.enable_grad(), watch:
             output = self.model.call(copies, inputs)

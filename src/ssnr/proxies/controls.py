@@ -21,7 +21,7 @@ from ssnr.networks.calling import Forward
 from ssnr.networks.masks import counted, survivors
 from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
-from ssnr.networks.trees import moved, one_sample
+from ssnr.networks.trees import one_sample, to_device
 from ssnr.networks.weights import has_lazy
 from ssnr.proxies.shapes import Counted
 from ssnr.proxies.shapes import counted as counted_by_shapes
@@ -155,7 +155,7 @@ def _flops_of(model: Model, inputs: Any) -> int:
 
 def _flops_in(model: Model, inputs: Any, *, gradients: bool) -> int:
     weights = model.weights(torch.float32)
-    inputs = moved(inputs, model.device, torch.float32)
+    inputs = to_device(inputs, model.device, torch.float32)
     if gradients:
         inputs, _ = followed(inputs)
         for name in model.scored:

@@ -20,7 +20,7 @@ from ssnr.core.errors import ScoringError, UsageError, one_line
 from ssnr.networks.calling import Forward, call
 from ssnr.networks.preserve import preserved
 from ssnr.networks.settings import undisturbed
-from ssnr.networks.trees import leaves, moved
+from ssnr.networks.trees import leaves, to_device
 
 _WARM_UP = (5, 0.05)  # passes, and seconds, at least
 _SECONDS, _LEAST, _MOST = 0.3, 11, 100  # of measuring where no number of passes is asked for
@@ -223,7 +223,7 @@ def _ready(
         inputs = torch.randn((batch_size, *input_shape), generator=torch.Generator().manual_seed(0))
     with undisturbed(), preserved(net), torch.no_grad():
         net.eval()
-        given = moved(inputs, where, like)
+        given = to_device(inputs, where, like)
 
         def run() -> Any:
             try:

@@ -1,4 +1,4 @@
-"""What each layer puts out and what comes back to it, for fisher."""
+"""What each layer outputs and what comes back to it, for fisher."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class Channels(TorchFunctionMode):
-    """Records, for each scored weight, what its convolution or linear layer puts out, and a zero added behind it.
+    """Records, for each scored weight, what its convolution or linear layer outputs, and a zero added after it.
 
     The zero's gradient is the output's. Adding it also keeps the recorded output safe from an in-place activation
-    behind the layer, which would overwrite it before the backward pass reads it.
+    after the layer, which would overwrite it before the backward pass reads it.
     """
 
     _LINEAR = frozenset((F.linear, torch._C._nn.linear))
@@ -30,7 +30,7 @@ class Channels(TorchFunctionMode):
         super().__init__()
         self._names = {id(leaf): name for name, leaf in leaves.items()}
         self._calls: list[tuple[str, Tensor, int, int]] = []
-        self._batched: set[str] = set()  # called inside of vmap, jvp or grad: what they put out is not to be kept
+        self._batched: set[str] = set()  # called inside of vmap, jvp or grad: what they output is not to be kept
         self.probes: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

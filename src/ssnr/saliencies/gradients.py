@@ -17,7 +17,7 @@ from ssnr.interpret.differentiable import differentiable, in_channels_last
 from ssnr.networks.masks import surviving
 from ssnr.networks.model import Model
 from ssnr.networks.second_derivatives import first_nan, missing_derivative, once_differentiable
-from ssnr.networks.trees import flatten, moved
+from ssnr.networks.trees import flatten, to_device
 from ssnr.saliencies.fisher import Channels
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.signal import Loss, Signal, followed, products, set_mode, share_of_norm, spread
@@ -112,12 +112,12 @@ def _fisher(capture: Channels, signal: Signal, leaves: Mapping[str, Tensor], gra
     used = [name for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None]
     unseen = capture.unseen(used)
     if used and len(unseen) == len(used):
-        reads = "fisher reads what convolution and linear layers put out, which this network computes in other ways"
+        reads = "fisher reads what convolution and linear layers output, which this network computes in other ways"
         return Failure("refused", reads)
     if not unseen:
         return signal
     listed = ", ".join(unseen)
-    return signal._replace(notes=(f"fisher reads what convolution and linear layers put out: not seen are {listed}",))
+    return signal._replace(notes=(f"fisher reads what convolution and linear layers output: not seen are {listed}",))
 
 
 def _in_the_faster_layout(model: Model, forward: Callable[..., Pass]) -> Pass:
@@ -144,7 +144,7 @@ def _forward(
     """
     recipe = model.recipe
     dtype, device = getattr(torch, recipe.dtype), next(iter(model.scored.values())).device
-    weights, inputs = model.weights(dtype), moved(batch.inputs, device, dtype)
+    weights, inputs = model.weights(dtype), to_device(batch.inputs, device, dtype)
     if channels_last:
         weights, inputs = in_channels_last(weights), in_channels_last(inputs)
     for name, step in (moved_by or {}).items():
@@ -240,11 +240,11 @@ def second_order_error(model: Model, batch: Batch, loss: Loss | None = None) -> 
     along = {name: g.detach() for name, g in zip(made.leaves, first, strict=True) if g is not None}
     size = _norm([made.leaves[name].detach() for name in along]) / max(_norm(along.values()), 1e-300)
     step = torch.finfo(leaves[0].dtype).eps ** (1 / 3) * size
-    ahead, behind = (
+    ahead, back = (
         dict(zip(made.leaves, gradients(forward(moved_by={name: s * g for name, g in along.items()})), strict=True))
         for s in (step, -step)
     )
-    expected = {name: (_zero(ahead[name], g) - _zero(behind[name], g)) / (2 * step) for name, g in along.items()}
+    expected = {name: (_zero(ahead[name], g) - _zero(back[name], g)) / (2 * step) for name, g in along.items()}
     return _norm([products[name] - expected[name] for name in along]) / max(_norm(expected.values()), 1e-300)
 
 

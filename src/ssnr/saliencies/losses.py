@@ -25,7 +25,7 @@ from torch import Tensor
 from ssnr.core.errors import ScoringError, SsnrError, UsageError, kind_of, one_line
 from ssnr.networks.calling import outputs_of
 from ssnr.networks.precision import OnePrecision
-from ssnr.networks.trees import flatten, moved
+from ssnr.networks.trees import flatten, to_device
 from ssnr.saliencies.signal import Loss, dense
 
 IGNORED = -100  # the label that cross-entropy leaves out
@@ -40,7 +40,7 @@ def loss_of(
         UsageError: targets that do not fit the output; a loss that is not one number.
         ScoringError: the loss raised, or is not finite.
     """
-    wanted = moved(targets, device, dtype)
+    wanted = to_device(targets, device, dtype)
     try:
         if loss is not None:
             with OnePrecision(dtype):

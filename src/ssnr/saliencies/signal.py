@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssnr.interpret.approximated import reaches as reaches
 from ssnr.networks.model import Model
 from ssnr.networks.trees import mapped as mapped
-from ssnr.networks.trees import moved as moved
+from ssnr.networks.trees import to_device as to_device
 
 Named = dict[str, Any]  # a tensor or its row of moments; None: no gradient reached the layer, it is unused
 Loss = Callable[[Any, Any], Tensor]

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from ssnr.core.errors import ScoringError, UsageError
-from ssnr.core.moments import Row, reduced
+from ssnr.core.moments import LayerMoments, reduced
 from ssnr.data import ones
-from ssnr.interpret.own_functions import answered, others_behind
+from ssnr.interpret.own_functions import answered, unanswered_before
 from ssnr.interpret.reading import CopiesNeeded, linear, mark_tokens
 from ssnr.interpret.scaled import Scaled
 from ssnr.interpret.scaled_attention import largest_score
 from ssnr.networks.calling import outputs_of
 from ssnr.networks.model import Model
-from ssnr.networks.trees import mapped, moved
+from ssnr.networks.trees import mapped, to_device
 from ssnr.saliencies.signal import Signal, dense, followed, set_mode, spread
 
 # Where R or a layer's largest saliency is outside of 2^low … 2^high, something may have been lost on the way.
 _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
-# Where a layer puts out x below 2^-this, digits may be lost; some entry of its gradient is at least R/(x · entries).
+# Where a layer outputs x below 2^-this, digits may be lost; some entry of its gradient is at least R/(x · entries).
 _SMALLEST = {torch.float64: 600, torch.float32: 88}
 _NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'s range" for t in _SAFE}
 
@@ -82,7 +82,7 @@ def _once(
     """The two passes; and whether no output of a layer, nor its gradient, was so small that digits were lost."""
     device = next(iter(model.scored.values())).device
     # Copies, because a network may change its input in place, which a leaf does not allow.
-    inputs, sources = followed(moved(_all_ones(example), device, dtype))
+    inputs, sources = followed(to_device(_all_ones(example), device, dtype))
     if model.recipe.tokens == "ones":
         mark_tokens(inputs)
     weights = model.weights(dtype, torch.abs_, statistics=model.recipe.norms != "all")
@@ -101,10 +101,10 @@ def _once(
         return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated, rounding=SOFTMAX), True
     if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(read.scores, dtype)):
         return Signal(dict.fromkeys(model.scored), approximated=approximated), False
-    if scale and exponent and (name := others_behind(R, called)) is not None:
+    if scale and exponent and (name := unanswered_before(R, called)) is not None:
         raise ScoringError(f"the network's own function {name}, of numbers beyond {scale.dtype}")
     entries = [*sources, *read.gates]
-    rows: dict[str, Row] = {}
+    rows: dict[str, LayerMoments] = {}
     reducing = not whole and not scaled and not model.masks
     hooks: list[Any] = []
     for name, leaf in leaves.items() if reducing else ():
@@ -138,7 +138,7 @@ def _below_saturation(scores: list[Tensor], dtype: torch.dtype) -> bool:
     return not scores or float(torch.stack(scores).max()) <= largest_score(dtype)
 
 
-def _reducing(rows: dict[str, Row], name: str, theta: Tensor) -> Callable[[Tensor], Tensor]:
+def _reducing(rows: dict[str, LayerMoments], name: str, theta: Tensor) -> Callable[[Tensor], Tensor]:
     """A hook that takes the moments of |θ ⊙ g| and lets go of g."""
     weights = theta.detach()
 
@@ -198,19 +198,19 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
 
 
-def _vanishing(magnitudes: Sequence[Tensor | Row | None], dtype: torch.dtype) -> bool:
+def _vanishing(magnitudes: Sequence[Tensor | LayerMoments | None], dtype: torch.dtype) -> bool:
     """Whether gradients come close to the smallest numbers: then they end there, and not at a factor of zero."""
     peaks = [float(m.amax()) for m in magnitudes if isinstance(m, Tensor) and m.numel()]
     return any(0.0 < peak < 2.0 ** _SAFE[dtype][0] for peak in peaks)
 
 
-def _finite(saliency: Tensor | Row | None) -> bool:
+def _finite(saliency: Tensor | LayerMoments | None) -> bool:
     return not isinstance(saliency, Tensor) or bool(torch.isfinite(saliency).all())
 
 
-def _peak(saliency: Tensor | Row) -> Any:
+def _peak(saliency: Tensor | LayerMoments) -> Any:
     """The largest magnitude of a layer, None of one without weights."""
-    if isinstance(saliency, Row):
+    if isinstance(saliency, LayerMoments):
         return saliency.peak if saliency.size else None
     return saliency.amax().to(torch.float64) if saliency.numel() else None
 

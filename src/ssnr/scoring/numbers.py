@@ -13,7 +13,7 @@ from ssnr.core.catalogue import PLAIN
 from ssnr.core.errors import Failure, ScoringError, failure_of, kind_of
 from ssnr.core.results import Result
 from ssnr.data import Batch
-from ssnr.networks.trees import each, one_sample
+from ssnr.networks.trees import map_tensors, one_sample
 from ssnr.proxies.capture import Context
 from ssnr.proxies.controls import control
 from ssnr.proxies.device import latency, memory
@@ -39,7 +39,7 @@ def measure_on_device(job: Job, names: Sequence[str]) -> dict[str, Result]:
     (name,) = names
     inputs = None
     if job.input_shape is None and job.batch is not None:  # a sample of its own, not a part of the batch's memory
-        inputs = each(Tensor.clone, next(iter(one_sample(job.batch.inputs))))
+        inputs = map_tensors(Tensor.clone, next(iter(one_sample(job.batch.inputs))))
     if name == "memory":
         held = memory(job.net, job.input_shape, inputs=inputs, forward=job.forward)
         return {name: Result("", "ok", value=float(held.peak), notes=(f"memory: {held}",))}

@@ -17,7 +17,7 @@ from ssnr.networks.masks import counted, survivors, users_name
 from ssnr.networks.model import Model
 from ssnr.networks.settings import drawn as random_states
 from ssnr.networks.settings import seed_everything
-from ssnr.networks.trees import flatten, moved
+from ssnr.networks.trees import flatten, to_device
 from ssnr.saliencies import Signal, gradient_saliencies, synflow_of, weight_saliencies
 from ssnr.saliencies.gradients import not_a_number, second_order_error
 from ssnr.saliencies.noise import drawn
@@ -50,7 +50,7 @@ def _synflow(model: Model, job: Job, names: Collection[str], whole: bool) -> Sig
 def _gradients(model: Model, job: Job, names: Collection[str], whole: bool) -> Signals:
     assert job.batch is not None  # `Job.of`
     if "fisher" in names and model.scripted:
-        refused = Failure("refused", "fisher reads what each layer puts out, which TorchScript does not show")
+        refused = Failure("refused", "fisher reads what each layer outputs, which TorchScript does not show")
         others = [name for name in names if name != "fisher"]
         return {"fisher": refused, **(gradient_saliencies(model, job.batch, others, job.loss) if others else {})}
     return gradient_saliencies(model, job.batch, names, job.loss)
@@ -161,7 +161,7 @@ def _once(job: Job, passes: _Passes, names: Sequence[str], notes: tuple[str, ...
     after = random_states()
     if sources := [source for source in before if before[source] != after.get(source)]:
         model.notes[f"the forward pass draws random numbers ({', '.join(sources)}): seeded with {job.seed}"] = None
-    if job.check and passes.has_forward and not model.repeats(inputs(), job.seed):
+    if job.check and passes.has_forward and not model.is_deterministic(inputs(), job.seed):
         model.notes["nondeterministic: two forward passes on the same input with the same seed differ"] = None
     return {name: _result(job, model, inputs, passes, name, signals[name]) for name in names}
 
@@ -200,7 +200,7 @@ def _result(job: Job, model: Model, inputs: _Inputs, passes: _Passes, name: str,
             if moments.unused.all():
                 return Result.of(Failure("detached", DETACHED))
             notes, dead = (*notes, CUT), None
-    if moments.unused.all() and dead is None and model.feels(inputs()):
+    if moments.unused.all() and dead is None and model.depends_on_weights(inputs()):
         return Result.of(Failure("detached", DETACHED))
     if moments.dead.all() and dead is None:
         dead = "no weight has any saliency"
@@ -226,17 +226,17 @@ def _checked(job: Job, model: Model, signal: Signal) -> Signal:
 
 def _cut_off(model: Model, inputs: Any) -> bool:
     """Whether the output changes with the input although autograd sees no path between them."""
-    copies, sources = followed(moved(inputs, model.device, torch.float64))
+    copies, sources = followed(to_device(inputs, model.device, torch.float64))
     with torch.enable_grad():
         outputs = flatten(model.call(model.weights(torch.float64), copies))
-    return not any(reaches(out, sources) for out in outputs) and model.reads(inputs)
+    return not any(reaches(out, sources) for out in outputs) and model.depends_on_inputs(inputs)
 
 
 def _blamed(model: Model, inputs: _Inputs, failure: Failure) -> Failure:
     """A failure, and where NaN or infinity comes from if that is what it is."""
     if failure.kind not in ("nan", "infinite"):
         return failure
-    where = model.blame(inputs())
+    where = model.first_non_finite(inputs())
     return replace(failure, reason=f"{failure.reason}: {where}") if where else failure
 
 

@@ -172,7 +172,7 @@ def derived_rng(*parts: object) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
 
 
-# Family → function from the text behind "/" ("" where there is none) to the space.
+# Family → function from the text after "/" ("" where there is none) to the space.
 SPACES: Registry[Callable[[str], Space]] = Registry("space")
 
 

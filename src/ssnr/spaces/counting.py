@@ -36,7 +36,7 @@ def conv(
     norm: bool = True,
     transposed: bool = False,
 ) -> Tally:
-    """A convolution and the affine norm behind it.
+    """A convolution and the affine norm after it.
 
     `pixels` are those of the output; of the input where the convolution is `transposed` and doubles height and width.
 

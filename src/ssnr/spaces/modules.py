@@ -105,7 +105,7 @@ def _relu_conv_norm(
 class FactorizedReduce(nn.Module):
     """Half the size by two 1×1 convolutions, on the even and on the odd rows and columns, joined on channels.
 
-    An odd size gets one row and column of zeros behind it, so that both halves have the same size.
+    An odd size gets one row and column of zeros after it, so that both halves have the same size.
     """
 
     def __init__(self, channels_in: int, channels_out: int, *, affine: bool = True) -> None:
@@ -126,7 +126,7 @@ class FactorizedReduce(nn.Module):
 
 
 def zeros_like_output(x: Tensor, channels: int, stride: int) -> Tensor:
-    """Zeros of the shape that an operation would put out; where the shape is the input's, still connected to it.
+    """Zeros of the shape that an operation would output; where the shape is the input's, still connected to it.
 
     Connected, so that what hangs on the zeros has gradient 0 and not none, as in the benchmarks' own networks.
     """

@@ -80,7 +80,7 @@ def run_file(path: str) -> ModuleType:
 def file_module(path: str | Path, name: str | None = None) -> ModuleType:
     """The module of a file, run once; its neighbours can be imported as when it is run as a script.
 
-    It is known by the file's name, or, where another module has that name, by one with a hash behind it; `name` is what
+    It is known by the file's name, or, where another module has that name, by one with a hash after it; `name` is what
     it is known by in the process that sends something of it.
     """
     file = Path(path).resolve()

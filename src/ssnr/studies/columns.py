@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssnr import benchmarks
-from ssnr.core.catalogue import CONTROLS, Proxy, twins_share
+from ssnr.core.catalogue import CONTROLS, Proxy, isomorphic_share
 from ssnr.core.errors import UsageError
 from ssnr.core.recipes import get_recipe
 from ssnr.core.registry import unknown
@@ -120,7 +120,7 @@ def evaluate_group(store: Store, group: Group, proxies: Sequence[Proxy], joined:
         return []
     recipe = get_recipe(group.recipe)
     positions, spread = joined.networks, joined.network
-    if not twins_share(group.measured, recipe):
+    if not isomorphic_share(group.measured, recipe):
         positions = {row.architecture: at for at, row in enumerate(joined.architectures)}
         spread = np.arange(len(positions))
     size = len(positions)

@@ -6,7 +6,7 @@ network as |θ| on ones with norms bypassed: activations are never negative, ReL
 (max pooling piece by piece). So the backward pass is written by hand, walks the blocks in reverse, and reduces each
 sample's θ ⊙ ∂R/∂θ to moments as it goes; no full set of gradients is ever held.
 
-Depth and width cannot overflow: what a block puts out, and the gradient of it, is scaled for each sample to a largest
+Depth and width cannot overflow: what a block outputs, and the gradient of it, is scaled for each sample to a largest
 entry in [½, 1), and stands for itself times 2**exponent. A block with two inputs first brings them to the larger of
 their exponents, and so does a sum of two gradients; what the smaller one then loses is below 2**−126 of the larger.
 A layer's saliencies have the exponent of what lies in its block plus that of the gradient that comes into it.

@@ -20,7 +20,7 @@ Exponents = NDArray[np.int64]
 _NEVER = -(1 << 40)
 
 
-class Table(NamedTuple):
+class MomentTable(NamedTuple):
     """What a pass finds, in units of 2**exponent (blocks, architectures).
 
     Columns (n, slots, architectures): sums of S and of S², of S with signs also that of |S|, and the largest |S|.
@@ -33,7 +33,7 @@ class Table(NamedTuple):
 Samples = Tensor | slice | None  # which of a batch; None for all of them
 
 
-class Group(NamedTuple):
+class Users(NamedTuple):
     """The samples of a batch that use one operation on one edge."""
 
     edge: int
@@ -41,18 +41,18 @@ class Group(NamedTuple):
     samples: Samples
 
 
-def group(choices: Sequence[Choice], images: int = 1) -> list[list[Group]]:
+def group(choices: Sequence[Choice], images: int = 1) -> list[list[Users]]:
     """Samples by edge and operation, in the order of edges, for each kind of block; choices hold what is live.
 
     An architecture has `images` samples, side by side.
     """
-    found: list[list[Group]] = []
+    found: list[list[Users]] = []
     for uses in zip(*choices, strict=True):
         samples: dict[Use, list[int]] = {}
         for number, used in enumerate(uses):
             for use in used:
                 samples.setdefault(use, []).extend(range(number * images, (number + 1) * images))
-        found.append([Group(*use, _selection(samples[use], len(choices) * images)) for use in sorted(samples)])
+        found.append([Users(*use, _selection(samples[use], len(choices) * images)) for use in sorted(samples)])
     return found
 
 
@@ -66,7 +66,7 @@ def _selection(samples: list[int], size: int) -> Samples:
 
 
 class Note(NamedTuple):
-    """Moments of one layer for some architectures, by their numbers; columns as in `Table`.
+    """Moments of one layer for some architectures, by their numbers; columns as in `MomentTable`.
 
     Lists and not tensors, which would lie in between the large blocks of memory that come and go, and keep the freed
     ones from being joined.
@@ -84,7 +84,7 @@ class Part(NamedTuple):
     exponents: Exponents
 
 
-class Batch:
+class BatchPass:
     """One pass of `size` samples; `groups` are theirs in the blocks of each kind.
 
     This is synflow's, an architecture a sample; `loss_pass` has another one.
@@ -94,7 +94,7 @@ class Batch:
 
     def __init__(
         self, blocks: Sequence[Block], steps: Sequence[Steps], shapes: Sequence[Sequence[Shape]],
-        groups: Sequence[Sequence[Group]], slots: int, size: int,
+        groups: Sequence[Sequence[Users]], slots: int, size: int,
     ) -> None:  # fmt: skip
         self._blocks, self._steps, self._shapes, self._size = blocks, steps, shapes, size
         self._groups = [_everyone(block) if block.kind is None else groups[block.kind] for block in blocks]
@@ -149,13 +149,13 @@ class Batch:
         height, width, channels = self._shapes[k][node]
         return self._values[0][0].new_zeros((height, width, 1, channels))
 
-    def backward(self, g: Tensor) -> Table:
+    def backward(self, g: Tensor) -> MomentTable:
         """Moments of every layer, from the gradient g (H, W, size, C) of the last block's output; g is changed."""
         arriving: list[list[Part]] = [[] for _ in self._blocks]
         arriving[-1].append(Part(g, np.zeros(self._size, np.int64)))
         for k in reversed(range(len(self._blocks))):
             values, inner, parts = self._values.pop(), self._inner.pop(), arriving.pop()
-            if not parts:  # no architecture of the batch uses what the block puts out
+            if not parts:  # no architecture of the batch uses what the block outputs
                 continue
             gradient, exponents = _summed(parts)
             exponents = exponents + self._normalise(gradient)
@@ -179,7 +179,7 @@ class Batch:
             source, target = block.edges[edge][:2]
             into = inner.pop()
             gradient, value = gradients[target], values[source]
-            if gradient is None:  # what lies behind is cut off in this block
+            if gradient is None:  # what comes after is cut off in this block
                 continue
             steps = self._steps[k][edge, operation]
             of_image = source < len(block.inputs) and block.inputs[source] > k
@@ -202,10 +202,10 @@ class Batch:
             self._notes.append(Note(layer.slot, _numbers(samples, part), (total, square, peak)))
 
     def _normalise(self, x: Tensor) -> Exponents:
-        """The exponents of what a block puts out, or of its gradient, after a scaling in place."""
+        """The exponents of what a block outputs, or of its gradient, after a scaling in place."""
         return _normalise(x)
 
-    def _table(self) -> Table:
+    def _table(self) -> MomentTable:
         """The notes as a table; layers that an architecture does not use have zeros."""
         notes = self._notes
         rows = np.repeat([note.slot for note in notes], [len(note.architectures) for note in notes])
@@ -214,15 +214,15 @@ class Batch:
         for number, values in enumerate(columns):
             noted = chain.from_iterable(note.columns[number] for note in notes)
             values[rows, places] = np.fromiter(noted, np.float64, len(rows))
-        return Table(columns, self._exponents)
+        return MomentTable(columns, self._exponents)
 
 
-def _everyone(block: Block) -> list[Group]:
-    return [Group(*use, None) for use in every_edge(block)]
+def _everyone(block: Block) -> list[Users]:
+    return [Users(*use, None) for use in every_edge(block)]
 
 
 def _last_uses(blocks: Sequence[Block]) -> list[list[int]]:
-    """For each block, whose outputs no later block reads, by their place behind the image."""
+    """For each block, whose outputs no later block reads, by their place after the image."""
     last: dict[int, int] = {}
     for k, block in enumerate(blocks):
         last |= {k + 1 - back: k for back in block.inputs}

@@ -27,7 +27,7 @@ class _Part(NamedTuple):
 
     rank: NDArray[np.int64]
     names: NDArray[np.object_]
-    columns: NDArray[np.int64]  # (4, layers): what `Places` has behind the names
+    columns: NDArray[np.int64]  # (4, layers): what `Places` has after the names
 
 
 class Directory:

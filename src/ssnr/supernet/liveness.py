@@ -69,7 +69,7 @@ class Surveyor:
     def _fed(self, ways: Sequence[Sequence[tuple[int, int]]]) -> list[set[int]]:
         """Of each block, the nodes that depend on the image."""
         found: list[set[int]] = []
-        comes = [True]  # whether what a block puts out depends on it; the image first
+        comes = [True]  # whether what a block outputs depends on it; the image first
         for block, edges in zip(self._blocks, ways, strict=True):
             fed = {node for node, back in enumerate(block.inputs) if comes[-back]}
             for source, target in edges:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssnr.data import Batch as Images
-from ssnr.supernet.batch import Batch, Exponents, Group, Note, Samples, Steps, Table, _numbers
+from ssnr.supernet.batch import BatchPass, Exponents, MomentTable, Note, Samples, Steps, Users, _numbers
 from ssnr.supernet.kernels.base import Gradients, Step
 from ssnr.supernet.kernels.nonlinear import Norm, Relu
 from ssnr.supernet.layouts import base as layouts
@@ -68,19 +68,19 @@ class LossHead:
         return g, saliencies
 
 
-class LossBatch(Batch):
+class LossBatch(BatchPass):
     """One pass of `architectures`, each with `images` samples."""
 
     columns = 4
 
     def __init__(
         self, blocks: Sequence[Block], steps: Sequence[Steps], shapes: Sequence[Sequence[Shape]],
-        groups: Sequence[Sequence[Group]], slots: int, architectures: int, images: int,
+        groups: Sequence[Sequence[Users]], slots: int, architectures: int, images: int,
     ) -> None:  # fmt: skip
         super().__init__(blocks, steps, shapes, groups, slots, architectures * images)
         self._images, self._architectures = images, architectures
 
-    def run(self, x: Tensor, labels: Tensor, head: LossHead) -> Table:
+    def run(self, x: Tensor, labels: Tensor, head: LossHead) -> MomentTable:
         """Moments of every layer from images (H, W, k, C) and their labels (k)."""
         if self._images > 1:
             x = x.repeat(1, 1, self._architectures, 1)
@@ -89,7 +89,7 @@ class LossBatch(Batch):
         g, saliencies = head.backward(out, labels.repeat(self._architectures))
         self._notes.append(Note(head.slot, range(self._architectures), reduced(saliencies)))
         columns = self.backward(g).columns[:, :, : self._architectures]
-        return Table(columns, np.zeros((len(self._blocks) + 1, self._architectures), np.int64))
+        return MomentTable(columns, np.zeros((len(self._blocks) + 1, self._architectures), np.int64))
 
     def _normalise(self, x: Tensor) -> Exponents:
         return np.zeros(x.shape[2], np.int64)

@@ -20,7 +20,7 @@ from ssnr.data import noise
 from ssnr.spaces import Space, get_space
 from ssnr.spaces.base import derived_rng
 from ssnr.spaces.modules import Draw, fill
-from ssnr.supernet.batch import Batch, Steps, Table, group
+from ssnr.supernet.batch import BatchPass, MomentTable, Steps, group
 from ssnr.supernet.directory import Directory
 from ssnr.supernet.kernels import conv as kernels
 from ssnr.supernet.kernels.base import Layer, Step
@@ -185,7 +185,7 @@ class Supernet:
 
     def _runner(
         self, measured: str, batch: Images | None, images: int
-    ) -> tuple[Callable[[Sequence[Choice]], Table], int]:
+    ) -> tuple[Callable[[Sequence[Choice]], MomentTable], int]:
         """What runs a pass, and how many architectures go through it."""
         if measured == "synflow":
             return self._synflow_pass, self.batch_size
@@ -202,7 +202,7 @@ class Supernet:
         size = max(1, layouts.batch_size(self._layout, self.dtype.itemsize, loss=True) // count)
         return partial(self._loss_pass, batch), size
 
-    def _synflow_pass(self, live: Sequence[Choice]) -> Table:
+    def _synflow_pass(self, live: Sequence[Choice]) -> MomentTable:
         """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
         with torch.inference_mode():
             if self._synflow is None:
@@ -210,7 +210,7 @@ class Supernet:
                 head = Head(self._layout.head, Layer(weight, self._head_slot, self.dtype))
                 self._synflow = self._built(partial(Layer, dtype=self.dtype), signed=False), head
             steps, head = self._synflow
-            batch = Batch(self._layout.blocks, steps, self._shapes, group(live), self._head_slot + 1, len(live))
+            batch = BatchPass(self._layout.blocks, steps, self._shapes, group(live), self._head_slot + 1, len(live))
             height, width, channels = self._layout.image
             x, exponent = batch.forward(torch.ones(height, width, 1, channels, dtype=self.dtype))
             table = batch.backward(head.backward(x))
@@ -218,7 +218,7 @@ class Supernet:
                 column[self._head_slot] = values.numpy()
         return table._replace(exponent=np.concatenate([table.exponent, exponent[None]]))
 
-    def _loss_pass(self, images: Images, live: Sequence[Choice]) -> Table:
+    def _loss_pass(self, images: Images, live: Sequence[Choice]) -> MomentTable:
         """The same for plain: every architecture with its own images."""
         with torch.inference_mode():
             count = len(images.inputs)
@@ -233,7 +233,7 @@ class Supernet:
             x = images.inputs.to(self.dtype).permute(2, 3, 0, 1).contiguous()
             return batch.run(x, images.targets, head)
 
-    def _moments(self, arch: str, seen: Survey, table: Table | None, sample: int) -> Moments:
+    def _moments(self, arch: str, seen: Survey, table: MomentTable | None, sample: int) -> Moments:
         """One architecture's column of the table; without a table nothing has any saliency."""
         names, numel, slot, block, target = self._places(self._layout.choice(arch))
         total, square, magnitude, peak = np.zeros((4, len(names)))

@@ -112,9 +112,9 @@ def prune(
     chosen = options.recipe_of(recipe, None)
     if curve:
         from ssnr.cli.curve import draw_curve
-        from ssnr.paper.pruning_runs import Ways
+        from ssnr.paper.pruning_runs import TrainAndPruneConfig
 
-        ways = Ways(
+        ways = TrainAndPruneConfig(
             epochs=epochs or 0, finetune_epochs=finetune_epochs or 0, precision=precision or "float32",
             saliency=saliency, scope=scope, rounds=rounds, exclude=tuple(exclude or ()), recipe=str(chosen), seed=seed,
             device=options.device_of(device),

@@ -15,7 +15,7 @@ from ssnr.core.catalogue import parse_proxies
 from ssnr.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from ssnr.paper.fig1 import Plan
+    from ssnr.paper.fig1 import Fig1Config
 
 FIGURE_2 = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
 
@@ -57,12 +57,12 @@ def fig1(
 def _plan(
     quick: bool, epochs: int | None, densities: list[float] | None, precision: str, saliencies: list[str], seed: int,
     device: str,
-) -> Plan:  # fmt: skip
-    from ssnr.paper.fig1 import QUICK, Plan
+) -> Fig1Config:  # fmt: skip
+    from ssnr.paper.fig1 import QUICK, Fig1Config
 
     if len(saliencies) > 1:
         raise UsageError(f"figure 1 takes one --saliency, got {len(saliencies)}")
-    plan = QUICK if quick else Plan()
+    plan = QUICK if quick else Fig1Config()
     ways = replace(plan.ways, precision=precision, seed=seed, device=device, saliency=saliencies[0])
     if epochs is not None:
         ways = replace(ways, epochs=epochs)

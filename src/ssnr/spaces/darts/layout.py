@@ -11,9 +11,9 @@ from ssnr.spaces.darts.text import NODES
 class Skeleton(NamedTuple):
     """What a variant stacks the cells into.
 
-    `affine` is whether the norms inside operations have weights, `pool_norm` whether poolings have a norm behind them;
+    `affine` is whether the norms inside operations have weights, `pool_norm` whether poolings are followed by a norm;
     `stem` is the stem's width in units of `width`, 0 for none: then the image itself is both inputs of the first cell,
-    and the network puts out the pooled features; it computes logits too, and drops them.
+    and the network outputs the pooled features; it computes logits too, and drops them.
     """
 
     width: int
@@ -35,7 +35,7 @@ SKELETONS = {
 
 
 class CellPlan(NamedTuple):
-    """One cell of the stack: channels of its two inputs, its own width, the size it puts out."""
+    """One cell of the stack: channels of its two inputs, its own width, the size it outputs."""
 
     reduction: bool
     after_reduction: bool

@@ -1,7 +1,7 @@
 """The DARTS space (Liu, Simonyan & Yang, 2019), of which NAS-Bench-301 (Zela et al., 2022) models accuracies.
 
 A network stacks two cells. In each, nodes 2 … 5 add up two operations of earlier nodes, 0 and 1 being the outputs of
-the two cells before; the cell puts out nodes 2 … 5 joined on channels. Seven operations and two different inputs a
+the two cells before; the cell outputs nodes 2 … 5 joined on channels. Seven operations and two different inputs a
 node make 1.08 · 10¹⁸ pairs of cells. Genotypes with `none`, or with both inputs from one node, can be built too: they
 occur in the published set of SWAP (Peng et al., 2024), but not in `all` and `sample`.
 """
@@ -32,7 +32,7 @@ class Darts(Space):
     """DARTS on CIFAR-10; see the module.
 
     Variants: `default` is the network that NAS-Bench-301 trained (32 channels, 8 cells), `naslib` the one of NASLib's
-    published proxies of 2022 (norms without weights in the operations, and behind poolings), `darts` the one of the
+    published proxies of 2022 (norms without weights in the operations, and after poolings), `darts` the one of the
     DARTS paper's evaluation (36 channels, 20 cells), `swap` the one reduction cell that SWAP scores.
 
     >>> space = Darts()
@@ -241,7 +241,7 @@ def _operation(op: str, width: int, pixels: int, strided: bool, affine: bool) ->
 
 @cache
 def _preprocess(cell: CellPlan, side: int) -> Tally:
-    """The 1×1 convolution in front of an input; behind a reduction the older input is halved by two of them."""
+    """The 1×1 convolution in front of an input; after a reduction the older input is halved by two of them."""
     halves = side == 0 and cell.after_reduction
     pixels = (cell.size * (2 if cell.reduction else 1)) ** 2
     return conv(cell.inputs[side], cell.width, 1, pixels)._replace(layers=2 if halves else 1)
@@ -276,7 +276,7 @@ def _counts(genotype: Genotype, variant: str, classes: int) -> Counts:
     skeleton = SKELETONS[variant]
     places = plan(skeleton)
     kinds = [genotype.reduce if place.reduction else genotype.normal for place in places]
-    fed = [True, True]  # what cells -2 and -1, the stem, put out
+    fed = [True, True]  # what cells -2 and -1, the stem, output
     flows = []
     for cell in kinds:
         flows.append(_flow(cell, fed[-2], fed[-1]))

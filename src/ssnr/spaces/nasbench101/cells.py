@@ -116,7 +116,7 @@ def _bit(source: int, target: int) -> int:
     return 1 << (target * (target - 1) // 2 + source)
 
 
-class Group(NamedTuple):
+class Graphs(NamedTuple):
     """The cells of one graph: its edges as bits, and the operations of each cell as a number in base 3."""
 
     vertices: int
@@ -135,12 +135,12 @@ def decode(vertices: int, edges: int, code: int) -> Cell:
 
 
 @cache
-def classes() -> tuple[Group, ...]:
+def classes() -> tuple[Graphs, ...]:
     """Every cell of the benchmark in its smallest renaming, by graph, small graphs first: 423,624 cells."""
     return tuple(group for vertices in range(2, MAX_VERTICES + 1) for group in _groups(vertices))
 
 
-def _groups(vertices: int) -> Iterator[Group]:
+def _groups(vertices: int) -> Iterator[Graphs]:
     """The graphs of this many vertices that are their own smallest renaming, with the operations they leave apart."""
     graphs = _graphs(vertices)
     orders = list(permutations(range(1, vertices - 1)))
@@ -154,7 +154,7 @@ def _groups(vertices: int) -> Iterator[Group]:
         same = _renamed(graphs, order, vertices) == graphs
         kept[same] &= codes <= _moved(codes, order)
     for graph, own in zip(graphs.tolist(), kept, strict=True):
-        yield Group(vertices, graph, codes[own])
+        yield Graphs(vertices, graph, codes[own])
 
 
 def _graphs(vertices: int) -> NDArray[np.int64]:

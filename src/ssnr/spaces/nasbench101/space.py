@@ -30,7 +30,7 @@ _LABELS = {"conv3x3": 0, "conv1x1": 1, "maxpool3x3": 2}  # of the benchmark's ow
 class NasBench101(Space):
     """NAS-Bench-101 on CIFAR-10; see the module.
 
-    A string lists the vertices behind the input, each with its operation and the vertices that feed it.
+    A string lists the vertices after the input, each with its operation and the vertices that feed it.
 
     >>> space = NasBench101()
     >>> space.parse((0, 1, 1, 0,  0, 0, 0, 1,  0, 0, 0, 1,  0, 0, 0, 0,  0, 4, 2, 1))

@@ -22,7 +22,7 @@ _EXPECTED = "expected op~sources+…+output~sources, (matrix, operations), or NA
 
 
 def format_cell(cell: Cell) -> str:
-    """The vertices behind the input, each with what feeds it."""
+    """The vertices after the input, each with what feeds it."""
     names = (*cell.ops, "output")
     return "+".join(f"{op}~{','.join(map(str, own))}" for op, own in zip(names, cell.sources, strict=True))
 

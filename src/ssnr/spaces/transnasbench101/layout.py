@@ -16,7 +16,7 @@ TILES = 9
 
 
 class Task(NamedTuple):
-    """What a task puts out; `published` where the published proxies used another number of classes.
+    """What a task outputs; `published` where the published proxies used another number of classes.
 
     The benchmark trained scene and object classes on the labels of its own split (47 and 75 classes occur); NASLib's
     data path keeps the classes of the whole Taskonomy selection (63 and 100).
@@ -80,7 +80,7 @@ class DecoderLayer(NamedTuple):
 
 
 def decoder_layers(head: str, channels: int, strides: int) -> tuple[DecoderLayer, ...]:
-    """The decoder of an encoder with so many channels and strides behind its stem; none for linear heads.
+    """The decoder of an encoder with so many channels and strides after its stem; none for linear heads.
 
     Both end at 256×256. The segmentation decoder narrows by halves; the generative one has fourteen layers, of which
     as many double the size as are needed.
@@ -171,7 +171,7 @@ def macro_tally(task: str, codes: tuple[int, ...]) -> Tally:
 
 
 def _sized(task: str, codes: tuple[int, ...]) -> tuple[tuple[Block, ...], Sequence[int], int]:
-    """Blocks, the size of what each puts out, and how often the encoder runs for one input."""
+    """Blocks, the size of what each outputs, and how often the encoder runs for one input."""
     size, plan = TASKS[task].input_shape[-1] // 4, blocks(codes)
     sizes = []
     for block in plan:

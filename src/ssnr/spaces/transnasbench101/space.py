@@ -60,7 +60,7 @@ class _TransNasBench(Space):
         self.name = self.family if task == "class_scene" else f"{self.family}/{task}"
 
     def outputs(self, variant: str = "default") -> int:
-        """Classes, regression targets or channels that the network of a variant puts out."""
+        """Classes, regression targets or channels that the network of a variant outputs."""
         check_variant(self, variant)
         return TASKS[self.task].published if variant == "naslib" else TASKS[self.task].outputs
 
@@ -235,7 +235,7 @@ class TransNasBench101Macro(_TransNasBench):
         return self.parse(arch)
 
     def naslib_tuple(self, arch: Any) -> Digits:
-        """NASLib's tuple: the codes, with zeros behind them up to six."""
+        """NASLib's tuple: the codes, followed by zeros up to six."""
         codes = parse_macro(arch)
         return codes + (0,) * (6 - len(codes))
 

@@ -34,19 +34,19 @@ class Vgg(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Every second pixel, and channels of zeros before and behind: He et al.'s option A, without a weight."""
+    """Every second pixel, and channels of zeros before and after: He et al.'s option A, without a weight."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.before = (channels_out - channels_in) // 2
-        self.behind = channels_out - channels_in - self.before
+        self.after = channels_out - channels_in - self.before
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, channels out, H/2, W/2)."""
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.behind))
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
 
-class Block(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3×3 convolutions with batch norm beside a shortcut."""
 
     def __init__(self, channels: int, width: int, stride: int, *, projection: bool) -> None:
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
         self.stem = nn.Sequential(Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
         body = []
         for width, stride, _ in blocks(plain):
-            body.append(Block(channels, width, stride, projection=plain.depth == 18))
+            body.append(BasicBlock(channels, width, stride, projection=plain.depth == 18))
             channels = width
         self.blocks = nn.Sequential(*body)
         self.classifier = Linear(channels, classes)

@@ -2,13 +2,13 @@
 
 An architecture is a depth, and where it is not the published one, the width of its first stage: `16`, `16-w16`.
 
-    vgg      11, 13, 16, 19   3×3 convolutions with batch norm and ReLU, a 2×2 max pooling behind each of the five
+    vgg      11, 13, 16, 19   3×3 convolutions with batch norm and ReLU, a 2×2 max pooling after each of the five
                               stages (stage widths 1, 2, 4, 8, 8 times the first), one linear layer
                               (Simonyan & Zisserman, 2015, in the form that the field trains on CIFAR)
     resnet   20, 32, 44, 56, 110   three stages of two-convolution blocks (widths 1, 2, 4 times the first); shortcuts
                               that drop every second pixel and pad channels with zeros (He et al., 2016, section 4.2)
              18               four stages of two blocks (widths 1, 2, 4, 8), projections for shortcuts, no pooling
-                              behind the 3×3 stem: the ImageNet network as the field trains it on CIFAR
+                              after the 3×3 stem: the ImageNet network as the field trains it on CIFAR
 
 Convolutions have no bias, for a batch norm follows each. Weights of convolutions are drawn from N(0, 2/fan_out)
 (He et al., 2015), the linear layer as PyTorch does.

@@ -36,7 +36,7 @@ Gradients = Iterator[tuple[Layer, slice, Tensor]]  # layer, samples, their salie
 class Step(Protocol):
     """One step on activations x (H, W, b, C) and on gradients g of the shape that `forward` gives.
 
-    `reads`: whether anything behind `forward` looks at the numbers in x.
+    `reads`: whether anything after `forward` looks at the numbers in x.
     """
 
     reads: bool

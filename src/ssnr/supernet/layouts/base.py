@@ -1,7 +1,7 @@
 """What a supernet needs to know of a space, as plain data: blocks, edges, candidate operations. No torch here.
 
 A network is a chain of blocks that every architecture of the space shares, each a small graph: a node's value is the
-sum over the edges that end in it of operation(source node), and a block puts out some of its nodes joined on channels.
+sum over the edges that end in it of operation(source node), and a block outputs some of its nodes joined on channels.
 An edge names its candidate operations; an architecture says, for each kind of block, which of them it uses. Stem and
 reduction blocks are blocks whose operations every architecture uses. What every operation may be made of is listed
 under "steps": all but ReLU and norm is linear where inputs and weights are not negative, which is how synflow reads a
@@ -83,7 +83,7 @@ Operation = tuple[Step, ...]  # the identity is the empty one
 
 
 def shape_after(operation: Operation, shape: Shape) -> Shape:
-    """Shape of what an operation puts out."""
+    """Shape of what an operation outputs."""
     for step in operation:
         height, width, channels = shape
         stride = 2
@@ -131,7 +131,7 @@ class Edge(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A graph whose first nodes are what blocks before put out, and which puts out some of its nodes.
+    """A graph whose first nodes are what blocks before output, and which outputs some of its nodes.
 
     `prefix` is the block's name in the network, `modules` the names of an architecture's operations in it, by their
     place in its choice. A node's incoming edges stand before its outgoing ones. `inputs` says which blocks the first
@@ -152,7 +152,7 @@ class Block(NamedTuple):
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """The nodes that are put out."""
+        """The nodes that are output."""
         return self.outputs or (self.nodes - 1,)
 
 
@@ -231,7 +231,7 @@ def every_edge(block: Block) -> tuple[Use, ...]:
 
 
 def shapes(layout: Layout) -> list[list[Shape]]:
-    """Of the nodes of each block, and at the end that of what it puts out."""
+    """Of the nodes of each block, and at the end that of what it outputs."""
     put_out, found = [layout.image], list[list[Shape]]()
     for block in layout.blocks:
         made = [put_out[-back] for back in block.inputs]
