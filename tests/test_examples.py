@@ -8,6 +8,8 @@ import re
 import runpy
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 import torch
 from torch import nn
@@ -21,6 +23,7 @@ from ssnr.spaces.functions import making
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"mlp_space.py": "space", "cnn_space.py": "build", "transformer_space.py": "ViT"}
+NOTEBOOK = "tour.ipynb"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,9 @@ def printed(code: str, names: dict[str, object]) -> str:
 
 
 def test_every_example_is_tried():
-    assert sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_file()) == sorted(EXAMPLES)
+    assert sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_file()) == sorted(
+        [*EXAMPLES, NOTEBOOK]
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -68,6 +73,31 @@ def test_the_networks_of_the_convolutional_example_have_ten_thousand_to_a_millio
     many = "width=32,act=SiLU,kernel0=5,depth0=3,wider0=2,kernel1=5,depth1=3,wider1=2,kernel2=5,depth2=2"
     assert 11_410 == 27 * 24 + 2 * 9 * 24**2 + 3 * 2 * 24 + 24 * 10 + 10
     assert (space.counts(few).params, space.counts(many).params) == (11_410, 926_378)
+
+
+def outputs(notebook) -> list[list[str]]:
+    """The kinds of what each code cell shows."""
+    return [
+        [kind for shown in cell.outputs for kind in sorted(shown.get("data", {shown.output_type: None}))]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+
+
+def test_the_notebook_runs_and_every_result_shows_itself(tmp_path):
+    """What is in the repository was run, and runs again with the same kinds of output: no error, no warning."""
+    kept = nbformat.read(ROOT / "examples" / NOTEBOOK, as_version=4)
+    again = nbformat.read(ROOT / "examples" / NOTEBOOK, as_version=4)
+    client = nbclient.NotebookClient(
+        again, kernel_name="python3", timeout=300, resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    assert outputs(again) == outputs(kept)
+    table, picture = ("text/html", "text/plain"), ("image/png", "text/plain")
+    shown = [tuple(kinds) for kinds in outputs(kept) if kinds]
+    assert set(shown) == {table, picture}
+    assert shown.count(picture) == 4  # layers, scatter, front, masks
+    assert not list(tmp_path.iterdir())
 
 
 def snippets(page: str, begin: str, end: str) -> list[tuple[str, str | None]]:

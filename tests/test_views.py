@@ -58,6 +58,47 @@ def test_a_row_of_a_sweep_is_a_table_in_a_notebook(folder):
     assert row._repr_html_().startswith(f"<p>{ARCHS[0].replace('~', '~')}</p><table>")
 
 
+@pytest.fixture(scope="module")
+def results(folder, study):
+    """One of each kind of result, by name, with the number of rows of its table."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    scores = ssnr.score(net, input_shape=(4,), proxies=["synflow", "params"])
+    row = next(iter(ssnr.sweep(SPACE, ARCHS[:1], ["synflow"], store=folder / "s.sqlite", workers=1)))
+    one, two = (
+        ssnr.search(SPACE, goals, store=folder / "s.sqlite", trials=5, sampler="random", workers=1, recipe="seed")
+        for goals in (["synflow"], ["synflow", "-params"])
+    )
+    masks = ssnr.pruning.masks(net, "magnitude", 0.5)
+    return {"Score": (scores["synflow"], 2), "Scores": (scores, 2), "Row": (row, 1), "Study": (study, 5),
+            "SearchResult": (one, 5), "SearchResult, a front": (two, 5), "Masks": (masks, 2)}  # fmt: skip
+
+
+KINDS = ["Score", "Scores", "Row", "Study", "SearchResult", "SearchResult, a front", "Masks"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_result_has_a_line_a_table_a_frame_and_a_picture_in_both_libraries(results, kind):
+    result, rows = results[kind]
+    assert len(repr(result)) < 250
+    assert "<table>" in result._repr_html_()
+    assert len(result.to_frame()) == rows
+    assert result.plot()._repr_png_()[:4] == b"\x89PNG"  # a notebook shows it, without pyplot
+    pytest.importorskip("plotly")
+    assert type(result.plot(backend="plotly")).__module__.startswith("plotly.")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_picture_refuses_another_library(results, kind):
+    with pytest.raises(ssnr.UsageError, match=r"^backend 'bokeh': expected matplotlib or plotly$"):
+        results[kind][0].plot(backend="bokeh")
+
+
+def test_a_row_of_a_sweep_is_one_line(results):
+    assert repr(results["Row"][0]).startswith(f"Row('{ARCHS[0]}', synflow ")
+    assert repr(results["Row"][0]).endswith(" layers)")
+
+
 def test_noise_is_the_batch_that_the_command_line_draws():
     batch = ssnr.noise((3, 8, 8), 10, 4, seed=1)
     assert (batch.inputs.shape, batch.targets.shape) == ((4, 3, 8, 8), (4,))

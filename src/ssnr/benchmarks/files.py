@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -152,9 +153,7 @@ def cache_folder() -> Path:
     """Where downloads are kept: `$SSNR_CACHE`, else the user's cache folder."""
     if folder := os.environ.get("SSNR_CACHE"):
         return Path(folder).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("ssnr"))
+    return Path(_pooch().os_cache("ssnr"))
 
 
 def find(name: str | DataFile) -> Path | None:
@@ -216,26 +215,30 @@ def _by_hand() -> str:
     return f"a folder that $SSNR_DATA names, or into {cache_folder()}"
 
 
-def _sha256(path: Path) -> str:
-    import pooch
+def _pooch() -> Any:
+    """The library for downloads. It loads tqdm, which would tell a notebook without widgets that they are missing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import pooch
+    return pooch
 
+
+def _sha256(path: Path) -> str:
     try:
-        return str(pooch.file_hash(str(path), alg="sha256"))
+        return str(_pooch().file_hash(str(path), alg="sha256"))
     except OSError as error:
         raise BenchmarkError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _download(file: DataFile) -> Path:
     """Download beside the final place, check, then move: whatever happens, a partial file never has the good name."""
-    import pooch
-
     folder = cache_folder()
     by_hand = f"put the file (SHA-256 {file.sha256}) into {_by_hand()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
             partial = Path(scratch) / file.name
-            fetch = pooch.HTTPDownloader(progressbar=progress_bar(file.name), chunk_size=1 << 16)
+            fetch = _pooch().HTTPDownloader(progressbar=progress_bar(file.name), chunk_size=1 << 16)
             fetch(file.address, str(partial), None)
             found = _sha256(partial)
             if found != file.sha256:

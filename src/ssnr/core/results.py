@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ssnr.core import views
 from ssnr.core.aggregates import AGGREGATES
@@ -15,7 +15,6 @@ from ssnr.core.recipes import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 Status = Literal["ok", "dead", "failed"]
 
@@ -55,9 +54,13 @@ class Score:
         """One row a layer: name, numel, total, sigma, ratio, flag."""
         return views.layers_frame(self.layers)
 
-    def plot(self) -> Figure:
-        """Bars of Σ S, σ and their ratio, layer by layer."""
-        return views.layers_figure(self.layers, views.headline(self))
+    def plot(self, *, backend: str = "matplotlib") -> Any:
+        """Bars of Σ S, σ and their ratio, layer by layer; a figure of matplotlib, or of Plotly (extra `report`).
+
+        Raises:
+            UsageError: no layers; another backend than matplotlib or plotly.
+        """
+        return views.layers_figure(self.layers, views.headline(self), backend)
 
     def __repr__(self) -> str:
         return f"Score({views.headline(self)})"
@@ -73,13 +76,13 @@ class Scores(dict[str, Score]):
         """One row a proxy: value, log_value, status, reason, notes."""
         return views.scores_frame(self)
 
-    def plot(self) -> Figure:
-        """Bars of the layers of the first score that has any.
+    def plot(self, *, backend: str = "matplotlib") -> Any:
+        """Bars of the layers of the first score that has any; a figure of matplotlib, or of Plotly (extra `report`).
 
         Raises:
-            UsageError: none has.
+            UsageError: none has; another backend than matplotlib or plotly.
         """
-        return views.layers_figure(*views.with_layers(self))
+        return views.layers_figure(*views.with_layers(self), backend)
 
     def _repr_html_(self) -> str:
         return views.scores_html(self)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssnr.core.errors import UsageError
 from ssnr.core.moments import LayerScore
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from ssnr.core.results import Score
 
@@ -122,31 +121,16 @@ def with_layers(scores: Mapping[str, Score]) -> tuple[Sequence[LayerScore], str]
     raise UsageError("nothing to plot: none of these scores has layers (plain proxies and failures have none)")
 
 
-def layers_figure(layers: Sequence[LayerScore], title: str) -> Figure:
-    """Σ S, σ and Σ S/σ of each layer, in the order of the network.
+def layers_figure(layers: Sequence[LayerScore], title: str, backend: str = "matplotlib") -> Any:
+    """Σ S, σ and Σ S/σ of each layer, in the order of the network; what is dead or degenerate is grey.
 
     Raises:
-        UsageError: no layers.
+        UsageError: no layers; another backend than matplotlib or plotly.
     """
     if not layers:
         raise UsageError("nothing to plot: this score has no layers")
-    from matplotlib.figure import Figure
+    from ssnr.core.figures import bars
 
-    figure = Figure(figsize=(7.2, max(2.4, 0.9 + 0.22 * len(layers))), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    places = range(len(layers))
-    for axis, label, values in zip(
-        axes,
-        ("Σ S", "σ", "Σ S/σ"),
-        ([x.total for x in layers], [x.sigma for x in layers], [x.ratio for x in layers]),
-        strict=True,
-    ):
-        axis.barh(places, values, color=["#9aa0a6" if layer.flag else "#2a6fbb" for layer in layers])
-        axis.set_xlabel(label)
-        positive = [v for v in values if v > 0]
-        if positive and min(values) >= 0 and max(positive) > 1000 * min(positive):
-            axis.set_xscale("log")
-    axes[0].set_yticks(places, [layer.name + (f" ({layer.flag})" if layer.flag else "") for layer in layers])
-    axes[0].invert_yaxis()
-    figure.suptitle(title, fontsize="medium")
-    return figure
+    names = [layer.name + (f" ({layer.flag})" if layer.flag else "") for layer in layers]
+    columns = {"Σ S": [x.total for x in layers], "σ": [x.sigma for x in layers], "Σ S/σ": [x.ratio for x in layers]}
+    return bars(names, columns, title, dull=[layer.flag is not None for layer in layers], backend=backend)

@@ -15,12 +15,13 @@ from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssnr.core.catalogue import Proxy, isomorphic_share, parse_proxies
 from ssnr.core.errors import Failure, UsageError, failure_of
 from ssnr.core.recipes import Recipe
 from ssnr.core.results import Result, Score, Scores, failed, score_of
+from ssnr.core.views import headline
 from ssnr.engine import local
 from ssnr.engine.local import Limits, Lost
 from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
@@ -29,16 +30,34 @@ from ssnr.engine.worker import score_chunk
 from ssnr.spaces import Space
 from ssnr.store import Store
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Networks a worker scores between two commits: a second or so of work.
 CHUNK, CHUNK_WITH_DATA = 32, 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Row:
     """One architecture of a sweep with the scores that were asked for."""
 
     architecture: str
     scores: Scores
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a proxy: value, log_value, status, reason, notes."""
+        return self.scores.to_frame()
+
+    def plot(self, *, backend: str = "matplotlib") -> Any:
+        """Bars of the layers of the first score that has any, as `Scores.plot`.
+
+        Raises:
+            UsageError: none has; another backend than matplotlib or plotly.
+        """
+        return self.scores.plot(backend=backend)
+
+    def __repr__(self) -> str:
+        return f"Row({self.architecture!r}, {', '.join(f'{name} {headline(s)}' for name, s in self.scores.items())})"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(self.architecture)}</p>{self.scores._repr_html_()}"

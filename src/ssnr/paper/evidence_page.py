@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ssnr.core.figures import picture
 from ssnr.paper.evidence import FROZEN, PROXIES, SHARES, Evidence
 from ssnr.studies import plots
 from ssnr.studies import sheet as sheets
-from ssnr.studies.plots import BLUE, GREEN, GREY, VERMILION, _figure, _points, _scatter
+from ssnr.studies.plots import BLUE, GREEN, GREY, VERMILION, _points, _scatter
 from ssnr.studies.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _sheets(found: Evidence) -> Iterator[tuple[str, Sheet]]:
 def figure(found: Evidence) -> Figure:
     """Score against accuracy of the sum, the paper's aggregate and the frozen proxy; below, what they depend on."""
     assert found.study is not None
-    page = _figure(11.4, 8.2 if len(found.images) else 7.6)
+    page = picture(11.4, 8.2 if len(found.images) else 7.6)
     axes = page.subplots(2, 3, gridspec_kw={"height_ratios": [1.25, 1.0]})
     titles = ("saliency sum", "layer-wise SSNR, the paper's", "noise_ssnr")
     for ax, name, title in zip(axes[0], ("snip_noise/sum", "snip_noise/layerwise_ssnr", FROZEN), titles, strict=True):

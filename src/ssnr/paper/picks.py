@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ssnr import benchmarks
+from ssnr.core.figures import picture
 from ssnr.paper.evidence import path_of, recipe_of
 from ssnr.spaces import get_space
 from ssnr.store import Store
 from ssnr.studies import plots
 from ssnr.studies import sheet as sheets
-from ssnr.studies.plots import BLUE, GREEN, GREY, VERMILION, _figure
+from ssnr.studies.plots import BLUE, GREEN, GREY, VERMILION
 from ssnr.studies.sheet import Sheet
 from ssnr.studies.study import study
 
@@ -123,7 +124,7 @@ def _simulated(
 
 def figure(found: Picks) -> Figure:
     """Accuracy of the pick over trials, a column a data set, a row a budget."""
-    page = _figure(11.0, 6.4)
+    page = picture(11.0, 6.4)
     axes = page.subplots(len(BUDGETS), len(DATASETS), sharex=True, squeeze=False)
     looks = dict(zip(PROXIES, ((BLUE, "-"), (GREEN, "--"), (VERMILION, ":"), (GREY, "-.")), strict=True))
     for row, budget in zip(axes, BUDGETS, strict=True):

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ssnr.core.figures import picture
 from ssnr.paper.curve import READINGS, SCORES, relative, tracking
-from ssnr.studies.plots import _MAX_PANELS_A_ROW, BLUE, GREEN, VERMILION, _estimate, _figure
+from ssnr.studies.plots import _MAX_PANELS_A_ROW, BLUE, GREEN, VERMILION, _estimate
 
 
 def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
@@ -21,7 +22,7 @@ def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     names = list(dict.fromkeys(table["proxy"]))
     across = min(len(titles), _MAX_PANELS_A_ROW)
     down = -(-len(titles) // across)
-    figure = _figure(3.0 * across + 1.6, (0.9 + 0.24 * len(names)) * down)
+    figure = picture(3.0 * across + 1.6, (0.9 + 0.24 * len(names)) * down)
     axes = figure.subplots(down, across, sharey=True, squeeze=False)
     for ax, (key, title) in zip(axes.flat, titles.items(), strict=False):
         for _, row in table[table["column"] == key].iterrows():
@@ -53,7 +54,7 @@ def pruning_curve(table: pd.DataFrame) -> Figure:
     """
     shares, follows = relative(table), tracking(table)
     readings = list(dict.fromkeys(table["reading"]))
-    figure = _figure(4.4 * len(readings) + 0.6, 4.2)
+    figure = picture(4.4 * len(readings) + 0.6, 4.2)
     axes = figure.subplots(1, len(readings), sharey=True, squeeze=False)[0]
     looks = dict(zip(SCORES, ((VERMILION, "s", ":"), (BLUE, "^", "--"), (GREEN, "D", "-.")), strict=True))
     for ax, reading in zip(axes, readings, strict=True):

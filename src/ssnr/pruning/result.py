@@ -16,7 +16,6 @@ from ssnr.core.views import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 _FORMAT = "ssnr masks 1"
 
@@ -65,20 +64,17 @@ class Masks:
         """The same as `table`: every result has `to_frame`."""
         return self.table()
 
-    def plot(self) -> Figure:
-        """The share of each layer that is kept, with the share of all as a line."""
-        from matplotlib.figure import Figure
+    def plot(self, *, backend: str = "matplotlib") -> Any:
+        """The share of each layer that is kept, with the share of all as a line.
 
-        table = self.table()
-        figure = Figure(figsize=(6.0, max(2.4, 0.9 + 0.22 * len(table))), layout="constrained")
-        axes = figure.subplots()
-        axes.barh(range(len(table)), table["density"], color="#2a6fbb")
-        axes.axvline(self.density, color="#555555", linestyle="--", linewidth=1)
-        axes.set_yticks(range(len(table)), list(table["name"]))
-        axes.set_xlabel("share of the weights that is kept (dashed: of all layers)")
-        axes.invert_yaxis()
-        axes.set_title(self._headline(), fontsize="medium")
-        return figure
+        Raises:
+            UsageError: another backend than matplotlib or plotly (extra `report`).
+        """
+        from ssnr.core.figures import bars
+
+        table, label = self.table(), "share of the weights that is kept (dashed: of all layers)"
+        return bars(list(table["name"]), {label: list(table["density"])}, self._headline(), mark=self.density,
+                    backend=backend)  # fmt: skip
 
     def _headline(self) -> str:
         empty = f", {len(self.collapsed)} of {len(self.tensors)} layers empty" if self.collapsed else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ from ssnr.core.catalogue import CONTROLS
 from ssnr.core.errors import SsnrError
 from ssnr.searchers.goals import Objective
 from ssnr.studies.sheet import Sheet
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,11 +135,18 @@ class SearchResult:
         made = Sheet.of(headings, cells, left=("architecture",))
         return Sheet(made.frame, made.columns, f"the best of {len(self.table):,} trials in {self.space}", self.notes)
 
-    def plot(self) -> Figure:
-        """One objective: the best so far over trials; several: the first two with the front."""
-        from ssnr.searchers.plots import front, history
+    def plot(self, *, backend: str = "matplotlib") -> Any:
+        """One objective: the best so far over trials; several: the first two with the front.
 
-        return (history if len(self.objectives) == 1 else front)(self)
+        Raises:
+            UsageError: another backend than matplotlib or plotly (extra `report`).
+        """
+        from ssnr.core.figures import checked
+        from ssnr.searchers import plots
+
+        if checked(backend) == "plotly":
+            return plots.interactive(self)
+        return (plots.history if len(self.objectives) == 1 else plots.front)(self)
 
     def __repr__(self) -> str:
         scored = int((self.table["status"] == "ok").sum())

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from ssnr.core.errors import SsnrError, UsageError
+from ssnr.core.figures import picture, plotly, unmarked
 from ssnr.studies.selection import describe_metric
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def score_vs_accuracy(study: Study, proxies: Sequence[str] | None = None) -> Fig
     rows = _rows(study, proxies)
     across = min(len(rows), _MAX_PANELS_A_ROW)
     down = -(-len(rows) // across)
-    figure = _figure(_PANEL[0] * across + 0.5, _PANEL[1] * down + 0.5)
+    figure = picture(_PANEL[0] * across + 0.5, _PANEL[1] * down + 0.5)
     axes = figure.subplots(down, across, sharey=True, squeeze=False)
     for ax, (_, row) in zip(axes.flat, rows.iterrows(), strict=False):
         _scatter(ax, row, _points(study.scores, row))
@@ -71,11 +71,9 @@ def interactive(study: Study, proxies: Sequence[str] | None = None) -> Any:
     Raises:
         UsageError: a proxy that the study does not hold; Plotly is not installed.
     """
-    try:
-        from plotly import graph_objects
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        raise UsageError("interactive plots need Plotly: pip install 'ssnr[report]'") from error
+    graph_objects = plotly()
+    from plotly.subplots import make_subplots
+
     rows = _rows(study, proxies)
     figure = make_subplots(
         1, len(rows), shared_yaxes=True, subplot_titles=[str(row["proxy"]) for _, row in rows.iterrows()]
@@ -83,7 +81,7 @@ def interactive(study: Study, proxies: Sequence[str] | None = None) -> Any:
     for place, (_, row) in enumerate(rows.iterrows(), start=1):
         points = _points(study.scores, row)
         x, logarithmic = coordinates(points)
-        names = points["architecture"].astype(str).str.replace("<", "‹").str.replace(">", "›")
+        names = points["architecture"].map(unmarked)
         figure.add_trace(
             graph_objects.Scattergl(x=x, y=points["accuracy"], mode="markers", text=names, showlegend=False,
                                     marker={"size": 4, "color": BLUE, "opacity": 0.6}), row=1, col=place,
@@ -96,7 +94,7 @@ def interactive(study: Study, proxies: Sequence[str] | None = None) -> Any:
 def correlations(study: Study) -> Figure:
     """Spearman's ρ and Kendall's τ of every row of a study with 95 % intervals; controls are open squares."""
     table = study.table.iloc[::-1].reset_index(drop=True)
-    figure = _figure(8.2, 1.3 + 0.28 * len(table))
+    figure = picture(8.2, 1.3 + 0.28 * len(table))
     axes = figure.subplots(1, 2, sharey=True)
     for ax, name, title in zip(axes, ("spearman", "kendall"), ("Spearman ρ", "Kendall τ"), strict=True):
         for at, (_, row) in enumerate(table.iterrows()):
@@ -136,12 +134,6 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 
 
 # --- panels ---------------------------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _rows(study: Study, proxies: Sequence[str] | None) -> pd.DataFrame:

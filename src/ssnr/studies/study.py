@@ -20,7 +20,6 @@ from ssnr import benchmarks
 from ssnr.core import views
 from ssnr.core.catalogue import Proxy
 from ssnr.core.combinations import Combination
-from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe
 from ssnr.store import Group, Store
 from ssnr.studies import columns, combined, populations
@@ -143,13 +142,11 @@ class Study:
         Raises:
             UsageError: a proxy that the study does not hold, or another backend.
         """
+        from ssnr.core.figures import checked
         from ssnr.studies import plots
 
-        if backend == "matplotlib":
-            return plots.score_vs_accuracy(self, proxies)
-        if backend == "plotly":
-            return plots.interactive(self, proxies)
-        raise UsageError(f"backend {backend!r}: expected matplotlib or plotly")
+        draw = plots.interactive if checked(backend) == "plotly" else plots.score_vs_accuracy
+        return draw(self, proxies)
 
     def _repr_html_(self) -> str:
         sheet = self.sheet()
