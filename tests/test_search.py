@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from ssnr.core.results import Score
 from ssnr.searchers.goals import bounds_of, objectives_of, violation
 from ssnr.searchers.result import SearchResult, fronts
 from ssnr.spaces import get_space
-from ssnr.store import Store
+from ssnr.store import Store, merge, repair
 
 NB201 = get_space("nasbench201/imagenet16-120")  # the smallest networks
 
@@ -260,3 +261,53 @@ def test_bad_options_get_one_line_before_any_work(tmp_path, arguments, said):
     assert said in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+# --- what a store keeps of a search ---------------------------------------------------------------------------------
+
+
+def same(one: SearchResult, other: SearchResult) -> bool:
+    pd.testing.assert_frame_equal(one.table, other.table[list(one.table)], check_dtype=False)
+    return (one.space, one.objectives) == (other.space, other.objectives)
+
+
+def test_a_store_keeps_every_trial_of_a_search_and_gives_it_back(tmp_path):
+    front = found(tmp_path, ["synflow", "-params"], trials=12, sampler="nsga2")
+    alone = found(tmp_path, ["synflow"], trials=8, sampler="random", constraints={"params": 600_000})
+    kept = SearchResult.kept(tmp_path / "s.sqlite")
+    assert [result.space for result in kept] == [NB201.name] * 2
+    assert sorted(len(result.table) for result in kept) == [8, 12]
+    for result in kept:
+        assert same(front if len(result.objectives) == 2 else alone, result)
+        assert result.notes[0].endswith("seed 0, recipe seed(dtype=float32)")
+
+
+def test_a_search_that_runs_again_is_one_search_with_its_last_trials(tmp_path):
+    found(tmp_path, trials=8, sampler="random")
+    again = found(tmp_path, trials=5, sampler="random")
+    (kept,) = SearchResult.kept(tmp_path / "s.sqlite")
+    assert same(again, kept)
+
+
+def test_a_store_without_a_search_has_none(tmp_path):
+    Store(tmp_path / "s.sqlite").close()
+    assert SearchResult.kept(tmp_path / "s.sqlite") == []
+
+
+def test_merging_and_repairing_keep_searches_and_a_changed_trial_is_named(tmp_path):
+    there = found(tmp_path, trials=6, sampler="random")
+    other = found(tmp_path, ["-params"], trials=4, sampler="random", store=tmp_path / "t.sqlite")
+    merge([tmp_path / "s.sqlite", tmp_path / "t.sqlite"], tmp_path / "all.sqlite")
+    both = SearchResult.kept(tmp_path / "all.sqlite")
+    assert same(there, next(one for one in both if len(one.table) == 6))
+    assert same(other, next(one for one in both if len(one.table) == 4))
+    path = tmp_path / "s.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE trials SET status = 'dead' WHERE trial = 4")
+    db.close()
+    with pytest.raises(ssnr.StoreError, match=r"is damaged \(trial 4 of a search\): `ssnr check .* --repair`"):
+        SearchResult.kept(path)
+    damage, _ = repair(path)
+    assert [row.split(" of search")[0] for row in damage.rows] == ["trial 4"]
+    (kept,) = SearchResult.kept(path)
+    assert kept.table["trial"].tolist() == [0, 1, 2, 3]  # up to what is damaged

@@ -25,10 +25,10 @@ from ssnr.engine.runs import run, scores_of_all
 from ssnr.searchers import samplers
 from ssnr.searchers.goals import MEASURED, Bounds, Objective, bounds_of, meets, objectives_of
 from ssnr.searchers.measures import measure_of
-from ssnr.searchers.result import SearchResult
+from ssnr.searchers.result import SearchResult, how_of
 from ssnr.searchers.samplers import SAMPLERS, SMALL, Told
 from ssnr.spaces import Space, get_space
-from ssnr.store import Store
+from ssnr.store import Store, Trial, keep_trials
 
 BATCH = 32  # proposals that are scored together; what a search finds depends on it, so that workers cannot change it
 TRIALS = 1000
@@ -52,6 +52,7 @@ class _Search:
     measure: Measure | None
     most: int
     notify: Notify
+    head: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def allowed(self, arch: str) -> bool:
@@ -72,7 +73,10 @@ class _Search:
             for step in run(layout, self.store, workers=self.workers):
                 self.notify(len(self.rows) + step.done * len(archs) // max(step.total, 1), self.most)
             scores = dict(scores_of_all(layout, self.store))
-        return [self._told(arch, scores.get(self.space.parse(arch), {})) for arch in archs]
+        first = len(self.rows)
+        told = [self._told(arch, scores.get(self.space.parse(arch), {})) for arch in archs]
+        keep_trials(self.store, self.head, first, [_trial(row) for row in self.rows[first:]])
+        return told
 
     def _told(self, arch: str, scores: Mapping[str, Score]) -> Told:
         counts = dict(zip(CONTROLS, self.space.controls(arch), strict=True))
@@ -158,8 +162,9 @@ def search(
     opened = store if isinstance(store, Store) else Store(store)
     started = time.monotonic()
     try:
+        head = head_of(where, parsed, bounds, kind, seed, chosen, batch)
         going = _Search(where, opened, parsed, bounds, chosen, seed, batch, workers, measure, most,
-                        notify or _quiet)  # fmt: skip
+                        notify or _quiet, head)  # fmt: skip
         proposals = samplers.make(kind, where, going.allowed, seed, len(parsed))
         # Those that learn nothing from a batch need no small ones, and a supernet is faster in large ones.
         size = 1 << 14 if kind in ("exhaustive", "random") and seconds is None else BATCH
@@ -174,12 +179,42 @@ def search(
             opened.close()
     if not going.rows:
         raise SsnrError(f"no network of {where.name} meets {_said(bounds)}: {proposals.refused:,} were looked at")
-    notes = [f"sampler {kind}, seed {seed}, recipe {chosen}"]
+    notes = [how_of(going.head)]
     if proposals.refused:
         notes.append(f"{proposals.refused:,} proposals did not meet {_said(bounds)}: not built, not counted as trials")
     if (how := getattr(measure, "note", None)) is not None:
         notes.append(how)
     return SearchResult(where.name, pd.DataFrame(going.rows), parsed, tuple(notes), time.monotonic() - started)
+
+
+def head_of(
+    space: Space, objectives: Sequence[Objective], bounds: Mapping[str, Bounds], sampler: str, seed: int,
+    recipe: Recipe, batch: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """What tells a search from others in a store."""
+    return {
+        "space": space.name,
+        "objectives": [{"text": o.text, "name": o.name, "larger": o.larger} for o in objectives],
+        "constraints": {name: list(bound) for name, bound in bounds.items()},
+        "sampler": sampler,
+        "seed": seed,
+        "recipe": str(recipe),
+        "data": _fingerprint(batch),
+    }
+
+
+def _fingerprint(batch: Any) -> str:
+    if batch is None:
+        return ""
+    from ssnr.data import batch_of  # loads torch, which a search over a store that is complete does not need
+
+    given = batch_of(batch)
+    return "" if given is None else given.fingerprint
+
+
+def _trial(row: Mapping[str, Any]) -> Trial:
+    numbers = {name: value for name, value in row.items() if name not in ("trial", "architecture", "status", "reason")}
+    return Trial(row["architecture"], row["status"], row["reason"], numbers)
 
 
 def _quiet(done: int, most: int) -> None:

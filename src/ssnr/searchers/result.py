@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from ssnr.core import views
 from ssnr.core.catalogue import CONTROLS
 from ssnr.core.errors import SsnrError
-from ssnr.searchers.goals import Objective
+from ssnr.searchers.goals import Objective, objectives_of
+from ssnr.store import Store, kept_searches
 from ssnr.studies.sheet import Sheet
 
 
@@ -36,6 +38,27 @@ class SearchResult:
     objectives: tuple[Objective, ...]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @classmethod
+    def kept(cls, store: str | Path | Store) -> list[SearchResult]:
+        """The searches that a store keeps, each as its last run left it.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if not isinstance(store, Store):
+            with Store(store, create=False) as opened:
+                return cls.kept(opened)
+        found = []
+        for search in kept_searches(store):
+            rows = [
+                {"trial": number, "architecture": one.architecture, "status": one.status, "reason": one.reason}
+                | one.numbers
+                for number, one in enumerate(search.trials)
+            ]
+            objectives = objectives_of(o["text"] for o in search.head["objectives"])
+            found.append(cls(search.head["space"], pd.DataFrame(rows), objectives, (how_of(search.head),)))
+        return found
 
     @property
     def ranked(self) -> pd.DataFrame:
@@ -155,6 +178,11 @@ class SearchResult:
     def _repr_html_(self) -> str:
         sheet = self.sheet()
         return views.html_table([c.heading for c in sheet.columns], [cells for _, cells in sheet.cells()], sheet.title)
+
+
+def how_of(head: Mapping[str, Any]) -> str:
+    """How a search was made, in words."""
+    return f"sampler {head['sampler']}, seed {head['seed']}, recipe {head['recipe']}"
 
 
 def _cell(name: str, value: Any) -> str:

@@ -9,3 +9,7 @@ from ssnr.store.file import Group as Group
 from ssnr.store.file import Store as Store
 from ssnr.store.merging import Conflict as Conflict
 from ssnr.store.merging import merge as merge
+from ssnr.store.searches import KeptSearch as KeptSearch
+from ssnr.store.searches import Trial as Trial
+from ssnr.store.searches import keep_trials as keep_trials
+from ssnr.store.searches import kept_searches as kept_searches

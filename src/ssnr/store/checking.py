@@ -13,6 +13,7 @@ from ssnr.core.errors import StoreError, UsageError
 from ssnr.core.moments import unpack
 from ssnr.core.results import Result
 from ssnr.store.file import Architecture, Group, Store, checksum
+from ssnr.store.searches import SEARCHES, TRIALS, keep_trials, trial_of
 
 _RESULTS = (
     "SELECT r.space, r.network, r.measured, r.recipe, r.seed, r.data, r.version, r.status, r.reason, "
@@ -86,6 +87,11 @@ def repair(path: str | Path) -> tuple[Damage, Path]:
             target.add_architectures(values[0], [Architecture(*values[1:])])
         for values in _sound(db, _RESULTS, "r.rowid {0}"):
             target.add([_result(values)])
+        for name, head in list(_sound(db, SEARCHES, "search {0}")):
+            # Up to the first trial that is damaged: what a search looked at later depends on it.
+            rows = sorted((row for row in _sound(db, TRIALS, "search {0}, trial {0}") if row[0] == name), key=_number)
+            whole = [row for at, row in enumerate(rows) if row[1] == at]
+            keep_trials(target, json.loads(head), 0, [trial_of(row) for row in whole])
     kept = _free_name(old)
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
@@ -93,6 +99,10 @@ def repair(path: str | Path) -> tuple[Damage, Path]:
     old.replace(kept)
     new.replace(old)
     return found, kept
+
+
+def _number(row: Sequence[Any]) -> int:
+    return int(row[1])
 
 
 def _result(values: Sequence[Any]) -> tuple[Group, Result]:
@@ -142,6 +152,10 @@ def _verdicts(db: sqlite3.Connection) -> Iterator[tuple[str, bool | None]]:
     for *values, expected in _readable(db, _RESULTS, "r.rowid {0}"):
         name = f"{values[2]} of {values[1]!r} (recipe {values[3]}, seed {values[4]})"
         yield name, None if expected is None else expected == checksum(*values)
+    for *values, expected in _readable(db, SEARCHES, "search {0}"):
+        yield f"search {values[0]}", expected == checksum(*values)
+    for *values, expected in _readable(db, TRIALS, "search {0}, trial {0}"):
+        yield f"trial {values[1]} of search {values[0]}", expected == checksum(*values)
 
 
 def _sound(db: sqlite3.Connection, query: str, order: str) -> Iterator[Sequence[Any]]:

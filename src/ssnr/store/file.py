@@ -3,6 +3,7 @@
     architectures  (space, architecture) → its network (the twin that was measured) and the four controls
     results        (space, network, measured, recipe, seed, data, version) → status, reason, moments or value
     layouts        the layer names that many results share
+    searches, trials  what searches looked at (`ssnr.store.searches`)
 
 Isomorphic architectures share one row of `results`. A chunk is one transaction: a killed process loses at most the
 chunk in flight. Moments are kept, not scores, so a new aggregate over an old store scores nothing again. Every row has
@@ -144,6 +145,15 @@ class Store:
     def _damaged(self, what: str) -> str:
         return f"store {self.path} is damaged ({what}): `ssnr check {self.path} --repair` keeps what can be read"
 
+    def _held(self, what: str, values: Sequence[Any], expected: int | None) -> None:
+        """Hold a row against its checksum; rows of earlier versions have none.
+
+        Raises:
+            StoreError: it is not what was written.
+        """
+        if expected is not None and expected != checksum(*values):
+            raise StoreError(self._damaged(what))
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """SQLite's errors as one line that says what to do."""
@@ -240,8 +250,7 @@ class Store:
         )
         with self._explained():
             for *row, expected in self._db.execute(query, (space,)):
-                if expected is not None and expected != checksum(space, *row):
-                    raise StoreError(self._damaged(f"the row of {row[0]!r}"))
+                self._held(f"the row of {row[0]!r}", (space, *row), expected)
                 yield Architecture(*row)
 
     def _or_null(self, *columns: str) -> str:
@@ -284,8 +293,7 @@ class Store:
             names[layout] = "" if found is None else found[0]
         text = None if layout is None else names[layout]
         said = (status, reason, text, blob, value, seconds, notes, kind)
-        if expected is not None and expected != checksum(group.space, network, *group[1:], *said):
-            raise StoreError(self._damaged(f"the row of {network!r}, {group.measured}"))
+        self._held(f"the row of {network!r}, {group.measured}", (group.space, network, *group[1:], *said), expected)
         try:
             moments = None if blob is None or text is None else unpack(blob, json.loads(text))
             return Result(network, status, reason, moments, value, seconds, tuple(json.loads(notes or "[]")), kind)

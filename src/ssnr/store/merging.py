@@ -13,6 +13,7 @@ from ssnr.core.errors import StoreError, UsageError
 from ssnr.core.moments import pack
 from ssnr.core.results import Result
 from ssnr.store.file import Architecture, Group, Store
+from ssnr.store.searches import keep_trials, kept_searches
 
 _AT_ONCE = 500  # rows a transaction
 
@@ -75,6 +76,10 @@ def merge(
                     _architectures(source, target, space)
                 for group in source.groups():
                     conflicts += _results(source, target, group, keep)
+                there = [search.head for search in kept_searches(target)]
+                for search in kept_searches(source):
+                    if search.head not in there:
+                        keep_trials(target, search.head, 0, search.trials)
         if notify is not None:
             notify(len(paths), len(paths))
     return conflicts
