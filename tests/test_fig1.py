@@ -13,7 +13,7 @@ from ssnr import cli
 from ssnr.core.errors import UsageError
 from ssnr.paper import curve as curves
 from ssnr.paper import plots as paper_plots
-from ssnr.paper.fig1 import QUICK, Plan, draw, fig1
+from ssnr.paper.fig1 import QUICK, Fig1Config, draw, fig1
 from ssnr.paper.pruning_runs import TrainAndPruneConfig
 from ssnr.spaces import get_space
 from ssnr.studies import plots
@@ -95,8 +95,8 @@ def test_the_picture_has_a_panel_for_each_reading(tmp_path):
 
 
 def test_the_plan_of_the_paper():
-    assert Plan().arch == "16" and Plan().ways.epochs >= 20
-    assert max(Plan().densities) == 1.0 and min(Plan().densities) == 0.001
+    assert Fig1Config().arch == "16" and Fig1Config().ways.epochs >= 20
+    assert max(Fig1Config().densities) == 1.0 and min(Fig1Config().densities) == 0.001
 
 
 @pytest.fixture
