@@ -114,6 +114,8 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["score", "nasbench201"], 2, "target 'nasbench201': expected SPACE:ARCH, pkg.mod:factory or file.py:factory"),
         (["score", "nasbench21:0"], 2, "unknown space or module 'nasbench21': did you mean nasbench201"),
         (["score", "nasbench201:99999"], 2, "NAS-Bench-201 index 99999: expected 0 … 15,624"),
+        (["score", "nasbench201:-1"], 2, "NAS-Bench-201 index -1: expected 0 … 15,624"),
+        (["score", "model.pt"], 2, "(saved weights need what builds the network: file.py:factory@FILE)"),
         (["score", "nasbench201:|a~0|"], 2, "1 nodes joined by '+', expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"),
         (["score", "nasbench201/cifar1:0"], 2, "unknown NAS-Bench-201 data set 'cifar1': did you mean cifar10"),
         (["score", "nasbench201:0", "-p", "az-nas"], 2, "unknown proxy 'az-nas': did you mean az_nas?"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssnr.cli import libraries as _libraries
-from ssnr.cli.arguments import call_of, load_weights, weights_of
+from ssnr.cli.arguments import STATES, call_of, load_weights, weights_of
 from ssnr.core.errors import ScoringError, UsageError, one_line
 from ssnr.data import Batch, batch_of
 from ssnr.networks.calling import call
@@ -68,7 +68,8 @@ def _built(text: str, seed: int, variant: str) -> Target:
     """
     where, colon, what = text.partition(":")
     if not colon or not where or not what:
-        raise UsageError(f"target {text!r}: {_FORMS}")
+        saved = " (saved weights need what builds the network: file.py:factory@FILE)" if text.endswith(STATES) else ""
+        raise UsageError(f"target {text!r}: {_FORMS}{saved}")
     if where.split("/")[0] in SPACES:
         return _of_space(text, get_space(where), what, seed, variant)
     if (own := _own_space(text)) is not None:

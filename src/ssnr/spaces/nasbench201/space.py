@@ -203,7 +203,7 @@ def parse_ops(form: Any) -> Ops:
 @lru_cache(maxsize=1 << 15)
 def _parse_text(text: str) -> Ops:
     stripped = text.strip()
-    if re.fullmatch(r"\d+", stripped):
+    if re.fullmatch(r"[-+]?\d+", stripped):
         return _from_index(int(stripped))
     if re.fullmatch(r"[(\[]\s*\d+(\s*,\s*\d+)*\s*,?\s*[)\]]", stripped):
         return _from_sequence([int(code) for code in re.findall(r"\d+", stripped)])
