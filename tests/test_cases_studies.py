@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats as scipy_stats
 
 import ssnr
+from commands import ssnr as command
 from ssnr import benchmarks
 from ssnr.core.errors import ArchitectureError, BenchmarkError, UsageError
 from ssnr.spaces import get_space
@@ -26,7 +26,6 @@ from ssnr.store import Store
 from ssnr.studies import stats
 from ssnr.studies.study import study
 from sweeps import benchmark, fill, group
-from test_cli import ssnr as command
 
 ABC = {"a": 1.0, "b": 2.0, "c": 3.0}
 
@@ -69,12 +68,9 @@ def test_correlations_have_a_sign():
     assert (found.spearman.value, found.kendall.value) == (-1.0, -1.0)
 
 
-@pytest.mark.parametrize("policy", ["propagate", "omit"])
-def test_nan_is_neither_propagated_nor_omitted_without_a_word(policy):
+def test_nan_is_neither_propagated_nor_omitted_without_a_word():
     """scipy#628, #5755: what NaN does to a rank correlation depends on the version and on an option."""
     x, y = [1, 2, 3, 4, np.nan], [1, 2, 3, 4, 5]
-    theirs = scipy_stats.spearmanr(x, y, nan_policy=policy).statistic
-    assert np.isnan(theirs) if policy == "propagate" else theirs == pytest.approx(1)
     with pytest.raises(UsageError, match=r"^1 of 5 values are NaN: leave failed scores out before ranking$"):
         stats.correlate(x, y)
 

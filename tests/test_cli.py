@@ -247,8 +247,9 @@ def test_list_shows_each_registry_and_its_json_has_the_same_rows(kind):
 
 
 def test_every_proxy_says_which_direction_is_better():
-    rows = json.loads(ssnr("list", "proxies", "--json").stdout)
-    assert {row["better"] for row in rows} <= {"higher", "lower"}
+    rows = {row["proxy"]: row["better"] for row in json.loads(ssnr("list", "proxies", "--json").stdout)}
+    assert rows["synflow"] == rows["naswot"] == "higher" and rows["ntk"] == rows["latency"] == "lower"
+    assert set(rows.values()) == {"higher", "lower"}
 
 
 def test_help_and_version_import_no_torch():
