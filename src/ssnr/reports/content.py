@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from ssnr.core.catalogue import CONTROLS, SALIENCIES, Proxy, parse_proxy
 from ssnr.core.errors import UsageError
 from ssnr.core.results import Result
 from ssnr.spaces import get_space
-from ssnr.store import Group, Store
+from ssnr.store import Group, KeptSearch, Store, kept_searches
+from ssnr.studies.export import export
 from ssnr.studies.selection import BenchmarkTable, describe_metric
 from ssnr.studies.sheet import estimate, named
 from ssnr.studies.study import Study, study
@@ -39,21 +41,27 @@ def content(
     """
     asked = None if proxies is None else [parse_proxy(text) for text in proxies]
     found = [(one, studies) for one in benchmarks if (studies := _studies(stores, one, asked))]
-    if not found:
+    if benchmarks and not found:
         held = sorted({space for store in stores for space in store.spaces()})
         raise UsageError(
             f"no benchmark of {', '.join(held) or 'an empty store'} was found: name one with --benchmark, "
             "such as nasbench201/cifar10 or a CSV file of accuracies"
         )
-    archs = list(dict.fromkeys(a for _, studies in found for one in studies for a in one.scores["architecture"]))
+    joined = [one.scores for _, studies in found for one in studies]
+    alone = [store for store in stores if not any(_holds(store, one) for one, _ in found)]
+    tables = [*joined, *(frame for store in alone if (frame := _without_accuracy(store, asked)) is not None)]
+    if not tables:
+        raise UsageError(f"{', '.join(str(store.path) for store in stores)}: no scores: run `ssnr sweep` first")
+    archs = list(dict.fromkeys(a for table in tables for a in table["architecture"]))
     places = {arch: place for place, arch in enumerate(archs)}
-    counts = _counts(stores, archs)
-    scores = _scores([one for _, studies in found for one in studies], places, len(archs))
+    scores = _scores(tables, places, len(archs))
+    measured = {one["name"]: one["value"] for one in scores if one["name"] in ("latency", "memory")}
     return {
         "title": title,
         "architectures": archs,
-        "counts": counts,
+        "counts": _counts(stores, archs) | measured,
         "scores": scores,
+        "searches": [_search(search, places) for store in stores for search in kept_searches(store)],
         "benchmarks": [_benchmark(one, studies, places, len(archs)) for one, studies in found],
         "layers": _layers(stores, archs, scores),
         "measured": [_provenance(group, store) for store in stores for group in store.groups()],
@@ -81,6 +89,17 @@ def _studies(stores: Sequence[Store], benchmark: BenchmarkTable, asked: Sequence
     return found
 
 
+def _without_accuracy(store: Store, asked: Sequence[Proxy] | None) -> pd.DataFrame | None:
+    """The scores of a store that no benchmark is for, as the rows of a study; None where there are none."""
+    held = {group.measured for group in store.groups()}
+    own = None if asked is None else [proxy.text for proxy in asked if proxy.measured in held]
+    if own == [] or not held:
+        return None
+    return export(store, proxies=own, long=True).rename(columns={"value": "score", "log_value": "log_score"}).assign(
+        kind="proxy", published_in=""
+    )  # fmt: skip
+
+
 def _holds(store: Store, benchmark: BenchmarkTable) -> bool:
     return any(space.partition("/")[0] == benchmark.family for space in store.spaces())
 
@@ -103,11 +122,11 @@ def _counts(stores: Sequence[Store], archs: Sequence[str]) -> dict[str, list[flo
     }
 
 
-def _scores(found: Sequence[Study], places: dict[str, int], count: int) -> list[dict[str, Any]]:
+def _scores(found: Sequence[pd.DataFrame], places: dict[str, int], count: int) -> list[dict[str, Any]]:
     """Each score once: values by architecture, the logarithm where a value is beyond float64, and states."""
     made: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for result in found:
-        for keys, rows in result.scores.groupby(list(_KEYS), dropna=False, sort=False):
+    for table in found:
+        for keys, rows in table.groupby(list(_KEYS), dropna=False, sort=False):
             key: tuple[Any, ...] = tuple(keys)
             if key[1] == "control" or key in made:
                 continue
@@ -120,7 +139,7 @@ def _scores(found: Sequence[Study], places: dict[str, int], count: int) -> list[
                 state[places[arch]] = status
             made[key] = {
                 "name": key[0], "kind": key[1], "recipe": key[2], "seed": None if pd.isna(key[3]) else int(key[3]),
-                "data": key[4], "logarithm": bool(logs), "value": value,
+                "data": key[4], "logarithm": bool(logs), "value": value, "larger": _larger(str(key[0])),
                 "dead": [i for i, s in enumerate(state) if s == "dead"],
                 "failed": [i for i, s in enumerate(state) if s == "failed"],
             }  # fmt: skip
@@ -130,6 +149,32 @@ def _scores(found: Sequence[Study], places: dict[str, int], count: int) -> list[
         apart = [f"{k} {one[k]}" for k in ("seed", "recipe", "data") if len({str(t[k]) for t in twins}) > 1]
         one["label"] = " ".join([one["name"], *apart])
     return scores
+
+
+def _larger(name: str) -> bool:
+    """Whether more of a score is better, as its authors say."""
+    try:
+        proxy = parse_proxy(name)
+    except UsageError:
+        return True  # a combination of ranks
+    entry = proxy.saliency or proxy.plain
+    return entry is None or entry.higher_is_better
+
+
+def _search(search: KeptSearch, places: dict[str, int]) -> dict[str, Any]:
+    """A search: its objectives, and every trial; an architecture is its place in the page where it has one."""
+    head, trials = search.head, search.trials
+    bounds = [f"{name} {'–'.join('' if end is None else f'{end:g}' for end in ends)}"
+              for name, ends in head["constraints"].items()]  # fmt: skip
+    how = [f"sampler {head['sampler']}", f"seed {head['seed']}", f"recipe {head['recipe']}", *bounds]
+    return {
+        "title": f"{head['space']}: {', '.join(o['text'] for o in head['objectives'])}",
+        "how": ", ".join(how),
+        "objectives": head["objectives"],
+        "architectures": [places.get(one.architecture, one.architecture) for one in trials],
+        "ok": [int(one.status == "ok") for one in trials],
+        "values": [[_number(one.numbers.get(o["name"])) for one in trials] for o in head["objectives"]],
+    }
 
 
 def _benchmark(one: BenchmarkTable, studies: Sequence[Study], places: dict[str, int], count: int) -> dict[str, Any]:
@@ -146,9 +191,12 @@ def _benchmark(one: BenchmarkTable, studies: Sequence[Study], places: dict[str, 
          "n": row["n"], "dead": row["dead"], "failed": row["failed"], "choice": _number(row["choice"])}
         for row in everything.to_dict("records")
     ]  # fmt: skip
+    # A file of the user's own is called by its path: colleagues need not see where it was.
+    own = Path(one.name)
+    name, notes = (own.name if own.suffix else one.name), dict.fromkeys(n for result in studies for n in result.notes)
     return {
-        "name": f"{one.name} ({one.source})", "metric": describe_metric(one), "accuracy": accuracy, "table": table,
-        "notes": list(dict.fromkeys(note for result in studies for note in result.notes)),
+        "name": f"{name} ({one.source})", "metric": describe_metric(one), "accuracy": accuracy, "table": table,
+        "notes": [note.replace(one.name, name) for note in notes],
         "n": max(result.n for result in studies), "coverage": max(result.coverage for result in studies),
     }  # fmt: skip
 
@@ -214,6 +262,6 @@ def _provenance(group: Group, store: Store) -> dict[str, Any]:
         size: int | None = len(get_space(space))
     except UsageError:
         size = None
-    return {"store": str(store.path), "space": space, "of": size, "measured": group.measured, "recipe": group.recipe,
+    return {"store": store.path.name, "space": space, "of": size, "measured": group.measured, "recipe": group.recipe,
             "seed": group.seed, "data": group.data, "version": group.version,
             "networks": len(store.done(group))}  # fmt: skip

@@ -1,4 +1,3 @@
-"use strict";
 // Everything shown is data: text goes in by textContent, never as markup.
 (async () => {
   const element = (id) => document.getElementById(id);
@@ -14,10 +13,13 @@
 
   const count = data.architectures.length;
   const everything = [...Array(count).keys()];
-  const state = { benchmark: 0, score: 0, other: Math.min(1, data.scores.length - 1), count: "params", shown: everything, selected: null, network: null };
+  const state = { benchmark: 0, score: 0, other: Math.min(1, data.scores.length - 1), count: "params", against: "accuracy", shown: everything, selected: null, network: null };
   const plain = (text) => String(text).replaceAll("<", "‹").replaceAll(">", "›"); // Plotly reads some markup
   const short = (value, digits = 5) => value === null || value === undefined ? "–" : Number(value).toPrecision(digits).replace(/\.?0+($|e)/, "$1");
-  const accuracy = () => data.benchmarks[state.benchmark].accuracy;
+  const measured = data.benchmarks.length > 0, nothing = Array(count).fill(null);
+  const accuracy = () => (measured ? data.benchmarks[state.benchmark].accuracy : nothing);
+  // What scores stand against: accuracy, or a count where no accuracy is known.
+  const level = () => (measured ? { name: "accuracy", label: data.benchmarks[state.benchmark].name, values: accuracy() } : { name: state.count, label: state.count, values: data.counts[state.count] });
   const score = () => data.scores[state.score];
 
   // --- numbers -----------------------------------------------------------------------------------------------
@@ -43,7 +45,7 @@
 
   // --- how plots look ----------------------------------------------------------------------------------------
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const axis = (title, more = {}) => ({ title: { text: plain(title), font: { size: 12 } }, gridcolor: colour("--line"), zeroline: false, automargin: true, ...more });
+  const axis = (title, more = {}) => ({ title: { text: plain(title), font: { size: 12 } }, gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", ...more });
   const layout = (title, x, y, more = {}) => ({
     title: { text: plain(title), font: { size: 14 }, x: 0.02, xanchor: "left" }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colour("--text"), size: 12 }, margin: { l: 60, r: 12, t: 36, b: 46 }, xaxis: x, yaxis: y, hovermode: "closest",
@@ -56,8 +58,8 @@
     return high > 1000 * low;
   };
   const told = (i) => {
-    const parts = [data.architectures[i], `${score().label} ${short(score().value[i])}`, `accuracy ${short(accuracy()[i])}`];
-    for (const name of ["params", "flops"]) if (data.counts[name][i] !== null) parts.push(`${name} ${data.counts[name][i].toLocaleString("en")}`);
+    const parts = [data.architectures[i], `${score().label} ${short(score().value[i])}`, ...(measured ? [`accuracy ${short(accuracy()[i])}`] : [])];
+    for (const name of Object.keys(data.counts)) if (data.counts[name][i] !== null) parts.push(`${name} ${data.counts[name][i].toLocaleString("en")}`);
     return parts.join("\n");
   };
   const points = (among, x, y, more = {}) => ({
@@ -67,30 +69,49 @@
   });
 
   // --- plots -------------------------------------------------------------------------------------------------
-  const draw = (id, traces, page) => Plotly.react(id, traces, page, options);
+  const print = { on: false, theme: undefined };
+  // A page is printed at once: plots get their size there and then, where the screen would resize them in a moment.
+  const draw = (id, traces, page) => Plotly.react(id, traces, print.on ? { ...page, width: element(id).clientWidth, height: element(id).clientHeight } : page, options);
+  const range = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+  // Where dead networks are far below all others they stand in a strip at the foot of the axis, not to squash the rest.
+  const broken = (live, gone) => {
+    const [low, high] = range(live), top = range(gone)[1], span = high - low;
+    return gone.length && span > 0 && top < low - 0.4 * span ? { foot: low - 0.1 * span, axis: { range: [low - 0.16 * span, high + 0.05 * span] } } : null;
+  };
+  const strip = (cut, gone) => ({ shapes: [{ type: "rect", xref: "paper", x0: 0, x1: 1, y0: cut.axis.range[0], y1: cut.axis.range[0] + 0.6 * (cut.foot - cut.axis.range[0]) * 2, fillcolor: colour("--line"), opacity: 0.5, line: { width: 0 }, layer: "below" }],
+    annotations: [{ xref: "paper", x: 1, xanchor: "right", y: cut.foot, showarrow: false, text: `dead, at ${short(gone[Math.floor(gone.length / 2)], 3)} (axis broken)`, font: { size: 11, color: colour("--quiet") } }] });
   const scatter = () => {
-    const s = score(), dead = new Set(s.dead), live = both(s.value, accuracy()).filter((i) => !dead.has(i));
-    const gone = state.shown.filter((i) => dead.has(i) && accuracy()[i] !== null);
-    const wide = spans(live.map((i) => s.value[i]));
-    const rho = spearman(live.concat(gone).map((i) => s.value[i]), live.concat(gone).map((i) => accuracy()[i]));
-    const traces = [points(live, s.value, accuracy())];
-    const strip = gone.length ? 0.07 : 0;
-    if (gone.length) traces.push({ ...points(gone, gone.map(() => 0), accuracy()), x: gone.map(() => "dead"), xaxis: "x2", marker: { symbol: "x", size: 6, color: colour("--red") } });
-    if (state.network !== null) traces.push({ x: [s.value[state.network]], y: [accuracy()[state.network]], mode: "markers", hoverinfo: "skip", marker: { size: 13, symbol: "circle-open", color: colour("--red"), line: { width: 2 } } });
-    const title = `${s.label} against accuracy: ρ ${short(rho, 4)}, n ${(live.length + gone.length).toLocaleString("en")}${s.failed.length ? `, failed ${s.failed.length}` : ""}`;
-    const x = axis(s.logarithm ? `ln ${s.label}` : s.label, { domain: [strip ? strip + 0.02 : 0, 1], type: wide ? "log" : "linear" });
-    draw("scatter", traces, layout(title, x, axis(data.benchmarks[state.benchmark].name, { anchor: "free", position: 0 }), { xaxis2: { domain: [0, strip || 0.01], type: "category", visible: Boolean(gone.length), gridcolor: colour("--line"), fixedrange: true, anchor: "y" } }));
+    const s = score(), y = level(), dead = new Set(s.dead), live = both(s.value, y.values).filter((i) => !dead.has(i));
+    const gone = state.shown.filter((i) => dead.has(i) && y.values[i] !== null), levels = gone.map((i) => y.values[i]).sort((a, b) => a - b);
+    const wide = spans(live.map((i) => s.value[i])), cut = broken(live.map((i) => y.values[i]), levels);
+    const rho = spearman(live.concat(gone).map((i) => s.value[i]), live.concat(gone).map((i) => y.values[i]));
+    const traces = [points(live, s.value, y.values)];
+    const left = gone.length ? 0.07 : 0;
+    if (gone.length) traces.push({ ...points(gone, nothing, y.values), x: gone.map(() => "dead"), ...(cut ? { y: gone.map(() => cut.foot) } : {}), xaxis: "x2", marker: { symbol: "x", size: 6, color: colour("--red") } });
+    const n = state.network;
+    if (n !== null && y.values[n] !== null && !dead.has(n)) traces.push({ x: [s.value[n]], y: [y.values[n]], mode: "markers", hoverinfo: "skip", marker: { size: 13, symbol: "circle-open", color: colour("--red"), line: { width: 2 } } });
+    const title = `${s.label} against ${y.name}: ρ ${short(rho, 4)}, n ${(live.length + gone.length).toLocaleString("en")}${gone.length ? `, dead ${gone.length}` : ""}${s.failed.length ? `, failed ${s.failed.length}` : ""}`;
+    const x = axis(s.logarithm ? `ln ${s.label}` : s.label, { domain: [left ? left + 0.02 : 0, 1], type: wide ? "log" : "linear" });
+    draw("scatter", traces, layout(title, x, axis(y.label, { anchor: "free", position: 0, ...(cut ? cut.axis : {}) }), { ...(cut ? strip(cut, levels) : {}), xaxis2: { domain: [0, left || 0.01], type: "category", visible: Boolean(gone.length), gridcolor: colour("--line"), fixedrange: true, anchor: "y" } }));
   };
   const pareto = () => {
-    const x = data.counts[state.count], among = both(x, accuracy());
-    const order = [...among].sort((a, b) => x[a] - x[b] || accuracy()[b] - accuracy()[a]);
+    const s = score(), scored = state.against === "score" || !measured, y = scored ? s.value : accuracy();
+    const x = data.counts[state.count], among = both(x, y), sign = scored && !s.larger ? -1 : 1;
+    const order = [...among].sort((a, b) => x[a] - x[b] || sign * (y[b] - y[a]));
     const front = []; let best = -Infinity;
-    for (const i of order) if (accuracy()[i] > best) { best = accuracy()[i]; front.push(i); }
-    const values = score().value, scored = among.filter((i) => values[i] !== null).map((i) => values[i]).sort((a, b) => a - b);
-    const shade = (i) => { const v = values[i]; let low = 0, high = scored.length; while (low < high) { const mid = (low + high) >> 1; if (scored[mid] < v) low = mid + 1; else high = mid; } return low / Math.max(scored.length, 1); };
-    draw("pareto", [points(among, x, accuracy(), { marker: { size: 4, color: among.map(shade), colorscale: "Cividis", opacity: 0.7 } }),
-      { x: front.map((i) => x[i]), y: front.map((i) => accuracy()[i]), mode: "lines", line: { color: colour("--red"), shape: "hv", width: 1.5 }, hoverinfo: "skip" }],
-    layout(`${state.count} against accuracy, by rank of ${score().label}`, axis(state.count, { type: spans(among.map((i) => x[i])) ? "log" : "linear" }), axis("accuracy")));
+    for (const i of order) if (sign * y[i] > best) { best = sign * y[i]; front.push(i); }
+    const by = scored ? accuracy() : s.value, known = among.filter((i) => by[i] !== null), place = ranks(known.map((i) => by[i]));
+    const shade = new Map(known.map((i, k) => [i, place[k] / Math.max(known.length - 1, 1)]));
+    const marker = { size: 4, color: known.map((i) => shade.get(i)), cmin: 0, cmax: 1, colorscale: [[0, colour("--low")], [1, colour("--high")]], opacity: 0.75, showscale: true,
+      colorbar: { thickness: 8, tickvals: [0, 1], ticktext: ["low", "high"], title: { text: plain(`rank by ${scored ? "accuracy" : s.label}`), side: "right", font: { size: 11 } } } };
+    const dead = new Set(s.dead), gone = among.filter((i) => dead.has(i)).map((i) => y[i]).sort((a, b) => a - b), live = among.filter((i) => !dead.has(i));
+    const cut = scored ? null : broken(live.map((i) => y[i]), gone), name = scored ? s.label : "accuracy";
+    const placed = cut ? y.map((v, i) => (dead.has(i) ? cut.foot : v)) : y; // what has no rank is grey
+    const shown = [points(known.length ? among.filter((i) => !shade.has(i)) : among, x, placed, { marker: { size: 4, color: colour(known.length ? "--line" : "--blue"), opacity: 0.55 } })];
+    if (known.length) shown.push(points(known, x, placed, { marker }));
+    const up = scored && spans(live.map((i) => y[i])) && !gone.length ? "log" : "linear";
+    draw("pareto", [...shown, { x: front.filter((i) => !cut || !dead.has(i)).map((i) => x[i]), y: front.filter((i) => !cut || !dead.has(i)).map((i) => y[i]), mode: "lines", line: { color: colour("--red"), shape: "hv", width: 1.5 }, hoverinfo: "skip" }],
+      layout(`${name} against ${state.count}, and the front`, axis(state.count, { type: spans(among.map((i) => x[i])) ? "log" : "linear", exponentformat: "SI" }), axis(name, { type: up, ...(cut ? cut.axis : {}) }), cut ? strip(cut, gone) : {}));
   };
   const top = () => {
     const shares = [1, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01];
@@ -101,7 +122,7 @@
     };
     draw("top", [line(score().value, score().label, { line: { color: colour("--blue") } }), line(data.scores[state.other].value, data.scores[state.other].label, { line: { color: colour("--red"), dash: "dot" } }),
       line(data.counts[state.count], state.count, { line: { color: colour("--quiet"), dash: "dash" } })],
-    layout("ρ within the most accurate", axis("only the most accurate …, %", { type: "log", autorange: "reversed" }), axis("ρ"), { showlegend: true, legend: { orientation: "h", y: -0.3, font: { size: 11 } } }));
+    layout("ρ within the most accurate", axis("only the most accurate …, %", { type: "log", autorange: "reversed", tickvals: [100, 50, 20, 10, 5, 2, 1], ticktext: ["100", "50", "20", "10", "5", "2", "1"] }), axis("ρ"), { showlegend: true, legend: { orientation: "h", y: -0.3, font: { size: 11 } } }));
   };
   const rankRank = () => {
     const a = score(), b = data.scores[state.other], among = both(a.value, b.value);
@@ -118,7 +139,8 @@
     const i = state.network;
     if (i === null) return;
     const arch = data.architectures[i];
-    element("network").textContent = `${arch} · ${score().label} ${short(score().value[i])} · accuracy ${short(accuracy()[i])} · params ${short(data.counts.params[i], 9)} · flops ${short(data.counts.flops[i], 12)}`;
+    element("chosen").className = "some";
+    element("network").textContent = told(i).replaceAll("\n", " · ");
     const group = layersOf(arch);
     Plotly.purge("layers");
     if (!group) { element("layers").textContent = "The layers of this network are not in the page: ssnr score --per-layer shows them."; return; }
@@ -137,12 +159,14 @@
     element(id).replaceChildren(line(head, "th"), ...body);
   };
   const tables = () => {
+    element("correlation").hidden = !measured; element("top").parentElement.hidden = !measured;
+    table("measured", ["space", "measured", "recipe", "seed", "data", "networks", "store", "scoring version"], data.measured.map((g) => [g.space, g.measured, g.recipe, g.seed, g.data, g.networks.toLocaleString("en"), g.store, g.version]));
+    element("cite").textContent = `${data.cite} Made with ssnr ${data.versions.ssnr}.`;
+    if (!measured) return;
     const b = data.benchmarks[state.benchmark];
     element("metric").textContent = `${b.metric}; ${b.n.toLocaleString("en")} architectures, ${(100 * b.coverage).toFixed(1)} % of the benchmark. Controls are in italics: a proxy below them is no better than counting.`;
     table("correlations", ["proxy", "ρ [95 %]", "τ [95 %]", "n", "dead", "failed", "first choice"], b.table.map((r) => [r.proxy, r.rho, r.tau, r.n.toLocaleString("en"), r.dead, r.failed, short(r.choice, 4)]), b.table.map((r) => r.kind));
     element("notes").replaceChildren(...b.notes.map((text) => { const li = document.createElement("li"); li.textContent = text; return li; }));
-    table("measured", ["space", "measured", "recipe", "seed", "data", "networks", "store", "scoring version"], data.measured.map((g) => [g.space, g.measured, g.recipe, g.seed, g.data, g.networks.toLocaleString("en"), g.store, g.version]));
-    element("cite").textContent = `${data.cite} Made with ssnr ${data.versions.ssnr}.`;
   };
 
   // --- what the reader does ----------------------------------------------------------------------------------
@@ -150,7 +174,9 @@
     const chosen = state.selected ? `, ${state.selected.size.toLocaleString("en")} selected` : "";
     element("summary").textContent = `${state.shown.length.toLocaleString("en")} of ${count.toLocaleString("en")} networks${chosen}`;
   };
-  const plots = () => { say(); scatter(); pareto(); top(); rankRank(); };
+  const search = searches(data, { element, axis, layout, draw, colour, spans, plain });
+  const plots = () => { say(); scatter(); pareto(); if (measured) top(); rankRank(); };
+  const everyPlot = () => { plots(); network(); search.show(); };
   const filter = () => {
     const text = element("find").value.toLowerCase(), low = parseFloat(element("low").value), high = parseFloat(element("high").value);
     state.shown = everything.filter((i) => (!text || data.architectures[i].toLowerCase().includes(text)) && !(accuracy()[i] < low) && !(accuracy()[i] > high));
@@ -165,16 +191,30 @@
   fill("other", data.scores.map((s) => s.label), state.other);
   const counts = Object.keys(data.counts);
   fill("count", counts, 0);
+  fill("against", measured ? ["accuracy", "score"] : ["score"], 0);
+  fill("search", data.searches.map((s) => s.title), 0);
+  if (!measured) for (const id of ["benchmark", "low", "high", "against"]) element(id).closest("label").hidden = true;
   element("benchmark").onchange = (e) => { state.benchmark = Number(e.target.value); filter(); tables(); network(); };
+  element("against").onchange = (e) => { state.against = ["accuracy", "score"][e.target.value]; pareto(); };
+  element("search").onchange = (e) => { search.choose(Number(e.target.value)); };
   element("score").onchange = (e) => { state.score = Number(e.target.value); plots(); network(); };
-  element("other").onchange = (e) => { state.other = Number(e.target.value); top(); rankRank(); };
-  element("count").onchange = (e) => { state.count = counts[e.target.value]; pareto(); top(); };
+  element("other").onchange = (e) => { state.other = Number(e.target.value); if (measured) top(); rankRank(); };
+  element("count").onchange = (e) => { state.count = counts[e.target.value]; plots(); };
   for (const id of ["find", "low", "high"]) element(id).oninput = filter;
   element("clear").onclick = () => { state.selected = null; plots(); };
   element("theme").onclick = () => {
     const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark"; plots(); network();
+    root.dataset.theme = dark ? "light" : "dark"; everyPlot();
   };
+  addEventListener("beforeprint", () => {
+    Object.assign(print, { on: true, theme: document.documentElement.dataset.theme });
+    document.documentElement.dataset.theme = "light"; document.body.classList.add("paper"); everyPlot();
+  });
+  addEventListener("afterprint", () => {
+    print.on = false; document.body.classList.remove("paper");
+    if (print.theme) document.documentElement.dataset.theme = print.theme; else delete document.documentElement.dataset.theme;
+    everyPlot();
+  });
   const choose = (i) => { state.network = i; network(); scatter(); };
   const quoted = (v) => { const text = String(v ?? ""); const safe = /^[=+@\t]/.test(text) ? `'${text}` : text; return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe; };
   element("csv").onclick = () => {
@@ -189,7 +229,7 @@
     const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[e.key];
     if (step === undefined) return;
     e.preventDefault();
-    const order = both(score().value, accuracy()).sort((a, b) => score().value[b] - score().value[a] || a - b);
+    const sign = score().larger ? 1 : -1, order = both(score().value, level().values).sort((a, b) => sign * (score().value[b] - score().value[a]) || a - b);
     if (!order.length) return;
     const at = order.indexOf(state.network);
     choose(order[Math.max(0, Math.min(order.length - 1, at < 0 ? (step > 0 && step !== Infinity ? 0 : step === Infinity ? order.length - 1 : 0) : at + step))]);
@@ -204,7 +244,7 @@
   };
 
   const soon = () => new Promise((done) => setTimeout(done)); // lets the browser paint in between
-  say(); tables(); await soon(); scatter(); await soon(); top(); await soon(); pareto(); await soon(); rankRank();
+  say(); tables(); await soon(); scatter(); await soon(); if (measured) top(); await soon(); pareto(); await soon(); rankRank(); await soon(); search.show();
   for (const id of ["scatter", "pareto", "ranks"]) {
     element(id).on("plotly_hover", hover);
     element(id).on("plotly_unhover", () => { tip.hidden = true; });
@@ -215,5 +255,6 @@
       state.selected = found.length ? new Set(found) : null; plots();
     });
   }
+  if (data.searches.length) for (const id of ["history", "front"]) element(id).on?.("plotly_click", (e) => { const i = e.points[0].customdata; if (typeof i === "number") choose(i); });
   document.documentElement.dataset.ready = "yes";
 })().catch((error) => { document.getElementById("summary").textContent = `This page cannot be shown: ${error.message}`; throw error; });

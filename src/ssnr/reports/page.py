@@ -28,14 +28,15 @@ def report(
 ) -> Path:
     """Write a sweep as one self-contained page.
 
-    Correlations with controls and intervals, score against accuracy, what counting says, the top of the ranking, ranks
-    of two scores, layers of a network, and what was measured. It opens from a mail: nothing is loaded from elsewhere.
+    Correlations with controls and intervals, score against accuracy, the front over a count, the top of the ranking,
+    ranks of two scores, layers of a network, searches, and what was measured. It opens from a mail: nothing is loaded
+    from elsewhere. Where there are no accuracies, scores stand against counts.
 
     Args:
         stores: what to show: a store or several.
         path: of the page.
         benchmarks: accuracies by name, as `load_benchmark` knows them; by default all that belong to the stores'
-            spaces and are on this machine.
+            spaces and are on this machine, or none.
         proxies: as in `study`; by default all that the stores hold.
         title: above the page.
 
@@ -61,14 +62,14 @@ def report(
 def render(document: dict[str, object], plotly: str) -> str:
     """The HTML of a document; everything in it is data, never markup."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    parts = {name: _file(name) for name in ("page.html", "page.css", "page.js")}
+    parts = {name: _file(name) for name in ("page.html", "page.css", "search.js", "page.js")}
     return (
         parts["page.html"]
         .replace("{{title}}", html.escape(str(document["title"])))
         .replace("{{css}}", parts["page.css"])
         .replace("{{data}}", _packed(text))
         .replace("{{plotly}}", _packed(plotly))
-        .replace("{{js}}", parts["page.js"])
+        .replace("{{js}}", parts["search.js"] + parts["page.js"])
     )
 
 
