@@ -23,7 +23,8 @@ def test_all_together_give_what_each_gives_alone(conv_net: nn.Module, images: Im
 def test_what_draws_its_inputs_needs_only_their_shape() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
     free = [name for name, row in TABLE.items() if not row.data]
-    assert free == ["zen", "az_nas_expressivity", "az_nas_progressivity", "az_nas_trainability", "synflow_bn"]
+    az_nas = ["az_nas_expressivity", "az_nas_progressivity", "az_nas_trainability"]
+    assert free == ["zen", *az_nas, "synflow_bn", "intrain"]
     found = ssnr.score(net, None, free, input_shape=(3, 8, 8))
     assert {score.status for score in found.values()} == {"ok"}
 
@@ -45,7 +46,7 @@ def test_a_transformer_has_them_too() -> None:
     torch.manual_seed(0)
     body = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     net = nn.Sequential(body, nn.Flatten(), nn.Linear(40, 3))
-    wanted = ("naswot", "jacov", "zico", "gradsign", "ntk", "zen", "swap", "t_cet")
+    wanted = ("naswot", "jacov", "zico", "gradsign", "ntk", "zen", "swap", "t_cet", "near", "vkdnw", "intrain")
     found = ssnr.score(net, (torch.randn(4, 5, 8), torch.tensor([0, 1, 2, 0])), wanted)
     assert {name: score.reason for name, score in found.items() if score.status != "ok"} == {}
 

@@ -81,5 +81,13 @@ TABLE = {
                  "Xiang, Hunter, Xu, Dudziak & Wen, AutoML 2023"),
         ProxyRow("synflow_bn", "synflow_bn", "noise", "1F 1B", "Σ |θ ∂R/∂θ|, norms kept in eval mode",
                  "Abdelfattah, Mehrotra, Dudziak & Lane, ICLR 2021", data=False),
+        ProxyRow("near", "near", "layers", "1F", "Σ exp H(σ/Σσ), σ singular values of C outputs × C channels",
+                 "Husistein, Reiher & Eckhoff, ICLR 2025"),
+        ProxyRow("vkdnw", "vkdnw", "gradients", "1F CB", "parameter tensors + vkdnw_entropy",
+                 "Týbl & Neumann, CVPR 2025"),
+        ProxyRow("vkdnw_entropy", "vkdnw", "gradients", "1F CB", "H of the deciles of the Fisher matrix's eigenvalues",
+                 "Týbl & Neumann, CVPR 2025"),
+        ProxyRow("intrain", "intrain", "noise", "1F 1B", "Σ_l ln PR(C_l) · (1 + Σ_i σ(g_i)/max|g_i|) / ln(L + 1)",
+                 "Zhou et al., CVPR 2026", data=False),
     )
 }  # fmt: skip

@@ -101,6 +101,14 @@ class Model:
         """Every parameter and buffer with its name, a tied one in each of its places."""
         return ((slot.name, slot.tensor) for slot in self._slots)
 
+    def parameters(self) -> list[str]:
+        """The names of all parameters, biases and scales of norms among them, a tied one once."""
+        first: dict[object, str] = {}
+        for slot in self._slots:
+            if isinstance(slot.tensor, nn.Parameter) or slot.name in self.scored:
+                first.setdefault(slot.identity, slot.name)
+        return list(first.values())
+
     def weights(
         self, dtype: torch.dtype, change: Callable[[Tensor], Tensor] | None = None, *, statistics: bool = True
     ) -> dict[str, Tensor]:

@@ -1,19 +1,15 @@
-"""What the passes of one network show: activations, layer outputs, feature maps and gradients, each pass run once.
-
-Everything is found by what happens and not by module type: a `TorchDispatchMode` sees the operations below autograd, so
-`nn.ReLU`, `F.relu(x, inplace=True)`, `torch.relu`, `x.clamp(min=0)` and a TorchScript ReLU are all one operation.
-"""
+"""The passes of one network that proxies share: each runs once, when it is first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from ssnr.core.errors import ScoringError, UsageError, kind_of
 from ssnr.core.recipes import Recipe
@@ -24,115 +20,12 @@ from ssnr.networks.model import Model
 from ssnr.networks.settings import seed_everything
 from ssnr.networks.trees import flatten, mapped, to_device
 from ssnr.proxies.per_sample import PerSample, Take
+from ssnr.proxies.watch import Layer, Observed, Watch
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.signal import Loss, followed, set_mode
 
-_aten = torch.ops.aten
-_NAMES = (
-    "relu relu_ gelu gelu_ silu silu_ leaky_relu leaky_relu_ elu elu_ hardswish hardswish_ mish mish_ softplus "
-    "hardtanh hardtanh_ tanh tanh_ _prelu_kernel rrelu_with_noise rrelu_with_noise_"
-)
-ACTIVATIONS = frozenset(getattr(_aten, name) for name in _NAMES.split())
-_CLAMPS = frozenset((_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_, _aten.threshold, _aten.threshold_))
-_WEIGHT_AT = {_aten.convolution: 1, _aten.mm: 1, _aten.addmm: 2, _aten.linear: 1}
-_BATCH_NORMS = frozenset((_aten.native_batch_norm, _aten._native_batch_norm_legit, _aten.cudnn_batch_norm))
-_MAPS = ACTIVATIONS | _CLAMPS | _BATCH_NORMS | frozenset(
-    (
-        _aten.convolution, _aten.native_group_norm, _aten.native_layer_norm, _aten.add, _aten.add_, _aten.cat,
-        _aten.avg_pool2d, _aten.max_pool2d_with_indices, _aten._adaptive_avg_pool2d, _aten.avg_pool3d,
-    )
-)  # fmt: skip
-
-
-@dataclass
-class Observed:
-    """What one forward pass of N samples showed, in the order in which it ran.
-
-    Attributes:
-        samples: N.
-        codes: for each activation, input > 0 as Booleans (N, units).
-        outputs: for each use of a scored weight in a product, its name and output > 0 as Booleans (N, units).
-        maps: for each feature map, that of the first sample (channels, positions).
-        variances: for each batch norm in train mode, the mean over channels of the batch variance, and its count.
-        features: the last tensor with more than one position per sample, which the network pools before its classifier;
-            without any, the input of the last linear layer.
-        output: what the network returned.
-        sources: the inputs that can be differentiated by.
-    """
-
-    samples: int
-    codes: list[Tensor] = field(default_factory=list)
-    outputs: list[tuple[str, Tensor]] = field(default_factory=list)
-    maps: list[Tensor] = field(default_factory=list)
-    variances: list[tuple[float, int]] = field(default_factory=list)
-    features: Tensor | None = None
-    output: Any = None
-    sources: Sequence[Tensor] = ()
-
-
-class _Watch(TorchDispatchMode):
-    """Fills an `Observed` while a forward pass runs."""
-
-    def __init__(self, seen: Observed, names: dict[int, str], *, codes: bool, maps: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._seen, self._names, self._codes, self._maps = seen, names, codes, maps
-        self._pooled = False  # whether `features` is a map
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        packet: Any = getattr(func, "_overloadpacket", None)
-        if self._codes and (packet in ACTIVATIONS or (packet in _CLAMPS and _from_zero(args, kwargs))):
-            self._code(args[0])  # before the call, which may be in place
-        at = _WEIGHT_AT.get(packet)
-        out = func(*args, **kwargs)
-        if at is not None:
-            self._layer(args, at, out)
-        if packet in _BATCH_NORMS and isinstance(out, tuple) and out[1].numel():
-            variance = out[2].double() ** -2 - args[-1]
-            self._seen.variances.append((float(variance.mean()), args[0].numel() // args[0].shape[1]))
-        if packet in _MAPS:
-            self._map(out[0] if isinstance(out, tuple) else out)
-        return out
-
-    def _rows(self, value: Tensor) -> Tensor | None:
-        """One row a sample; None of what is no batch."""
-        n = self._seen.samples
-        if not value.is_floating_point() or not value.dim() or not value.numel() or value.shape[0] % n:
-            return None
-        return (value.detach() > 0).reshape(n, -1)
-
-    def _code(self, value: Any) -> None:
-        rows = self._rows(value) if isinstance(value, Tensor) else None
-        if rows is not None:
-            self._seen.codes.append(rows)
-
-    def _layer(self, args: Any, at: int, out: Tensor) -> None:
-        weight = args[at]
-        name = self._names.get(weight.untyped_storage().data_ptr())
-        if name is None:
-            return
-        if self._codes and (rows := self._rows(out)) is not None:
-            self._seen.outputs.append((name, rows))
-        if weight.dim() == 2 and not self._pooled:
-            self._seen.features = args[at - 1].detach()
-
-    def _map(self, out: Tensor) -> None:
-        batched = out.is_floating_point() and out.dim() > 2 and out.shape[0] == self._seen.samples
-        if not batched:
-            return
-        if out[0].numel() > out.shape[1]:
-            self._seen.features, self._pooled = out.detach(), True
-        if self._maps and out.dim() > 3:
-            self._seen.maps.append(out[0].detach().flatten(1).clone())
-
-
-def _from_zero(args: Any, kwargs: Any) -> bool:
-    """Whether a clamp or threshold cuts off at zero."""
-    low = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("threshold"))
-    return isinstance(low, (int, float)) and low == 0
-
-
 Change = Callable[[dict[str, Tensor]], None]
+Mode = TypeVar("Mode", bound=TorchFunctionMode)
 
 
 @dataclass
@@ -191,7 +84,8 @@ class Capture:
 
     def forward(
         self, inputs: Any, *, change: Change | None = None, weights: bool = False, codes: bool = False,
-        maps: bool = False, watch: bool = True, mode: str | None = None,
+        maps: bool = False, watch: bool = True, mode: str | None = None, blocks: bool = False,
+        layer: Layer | None = None, every: bool = False,
     ) -> tuple[Observed, dict[str, Tensor]]:  # fmt: skip
         """One pass on `inputs`, at copies of the weights that `change` may write to.
 
@@ -203,6 +97,9 @@ class Capture:
             maps: whether to keep the first sample's feature maps.
             watch: whether to look at operations at all.
             mode: instead of the recipe's.
+            blocks: whether to keep blocks of what layers, norms and activations put out.
+            layer: is called with what each scored weight's product puts out.
+            every: whether the graph is one of every parameter and not of the scored weights only.
 
         Raises:
             ScoringError: the pass raised.
@@ -212,7 +109,8 @@ class Capture:
         if change is not None:
             with torch.no_grad():
                 change(copies)
-        leaves = {name: copies[name].requires_grad_(weights) for name in model.scored if name in copies}
+        wanted = model.parameters() if every else model.scored
+        leaves = {name: copies[name].requires_grad_(weights) for name in wanted if name in copies}
         set_mode(model, mode or model.recipe.mode)
         seed_everything(self.seed)  # of what a forward pass draws itself
         inputs, sources = followed(to_device(inputs, model.device, self.dtype))
@@ -221,7 +119,9 @@ class Capture:
         names = {tensor.untyped_storage().data_ptr(): name for name, tensor in leaves.items()}
         with torch.enable_grad():
             if watch:
-                with _Watch(seen, names, codes=codes, maps=maps):
+                with Watch(
+                    seen, names, codes=codes, maps=maps, blocks=self.generator() if blocks else None, layer=layer
+                ):
                     seen.output = model.call(copies, inputs)
             else:
                 seen.output = model.call(copies, inputs)
@@ -229,8 +129,8 @@ class Capture:
 
     @cached_property
     def data(self) -> Observed:
-        """One pass on the batch, with codes and maps, and a graph to the inputs."""
-        return self.forward(self._batch.inputs, codes=True, maps=True)[0]
+        """One pass on the batch, with codes, maps and blocks, and a graph to the inputs."""
+        return self.forward(self._batch.inputs, codes=True, maps=True, blocks=True)[0]
 
     def codes(self, name: str) -> list[Tensor]:
         """The Boolean codes (N, units) of every activation.
@@ -295,14 +195,9 @@ class Capture:
         """
         if of_loss and self.loss is not None:
             return False  # nobody knows whether it is a mean over samples
-        copies = self.model.weights(self.dtype)
-        leaves = {name: copies[name].requires_grad_() for name in self.model.scored if name in copies}
-        set_mode(self.model, self.model.recipe.mode)
-        seed_everything(self.seed)
-        inputs, sources = followed(to_device(self._batch.inputs, self.model.device, self.dtype))
-        watch = PerSample({id(leaf): name for name, leaf in leaves.items()}, self.samples, take, alone=of_loss)
-        with torch.enable_grad(), watch:
-            output = self.model.call(copies, inputs)
+        watch, output, leaves, sources = self.watched(
+            lambda names: PerSample(names, self.samples, take, alone=of_loss), self.model.scored
+        )
         if of_loss:
             value = loss_of(output, self._batch.targets, self.model.device, self.dtype, None, 1.0)
         else:
@@ -313,22 +208,45 @@ class Capture:
         gradients(value, sources)
         return not any(watch.seen.values())  # a layer beside the way from the inputs is not come by
 
+    def watched(
+        self, make: Callable[[dict[int, str]], Mode], wanted: Iterable[str]
+    ) -> tuple[Mode, Any, dict[str, Tensor], Sequence[Tensor]]:
+        """One pass on the batch under a mode that is made of names by id; mode, output, the weights wanted, inputs."""
+        copies = self.model.weights(self.dtype)
+        leaves = {name: copies[name].requires_grad_() for name in wanted if name in copies}
+        set_mode(self.model, self.model.recipe.mode)
+        seed_everything(self.seed)
+        inputs, sources = followed(to_device(self._batch.inputs, self.model.device, self.dtype))
+        watch = make({id(leaf): name for name, leaf in leaves.items()})
+        with torch.enable_grad(), watch:
+            output = self.model.call(copies, inputs)
+        return watch, output, leaves, sources
+
     def generator(self) -> torch.Generator:
         """A new generator: what one proxy draws does not depend on which others are measured."""
         return torch.Generator().manual_seed(self.seed)
 
-    def noise(self, samples: int, generator: torch.Generator) -> Tensor:
-        """Normal samples of the shape of one input.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input.
+
+        Raises:
+            UsageError: neither a batch of one tensor nor `input_shape` says it.
+        """
+        if self.input_shape is not None:
+            return tuple(self.input_shape)
+        if self.batch is not None and isinstance(self.batch.inputs, Tensor):
+            return tuple(self.batch.inputs.shape[1:])
+        raise UsageError("this proxy draws its inputs and needs their shape: input_shape=(3, 32, 32)")
+
+    def noise(self, samples: int, generator: torch.Generator, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Normal samples of the shape of one input, or of another.
 
         Raises:
             UsageError: neither a batch of one tensor nor `input_shape` says that shape.
         """
-        shape = self.input_shape
-        if shape is None and self.batch is not None and isinstance(self.batch.inputs, Tensor):
-            shape = tuple(self.batch.inputs.shape[1:])
-        if shape is None:
-            raise UsageError("this proxy draws its inputs and needs their shape: input_shape=(3, 32, 32)")
-        return torch.randn((samples, *shape), generator=generator, dtype=torch.float64).to(self.dtype)
+        drawn = torch.randn((samples, *(shape or self.shape)), generator=generator, dtype=torch.float64)
+        return drawn.to(self.dtype)
 
 
 def capture_of(context: Any) -> Capture:

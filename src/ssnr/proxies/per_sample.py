@@ -11,10 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_CONVOLUTIONS = frozenset((F.conv2d, torch.conv2d))
-_BATCH_NORMS = frozenset((F.batch_norm, torch.batch_norm))
+CONVOLUTIONS = frozenset((F.conv2d, torch.conv2d))
+BATCH_NORMS = frozenset((F.batch_norm, torch.batch_norm))
 
-_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_LAYER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_NORM = {
+    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    torch.batch_norm: ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"),
+}
 
 Take = Callable[[str, Tensor], None]
 
@@ -41,14 +45,11 @@ class PerSample(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _BATCH_NORMS:
+        if func in BATCH_NORMS:
             return self._norm(func, args, kwargs)
         out = func(*args, **kwargs)
-        if func is F.linear or func in _CONVOLUTIONS:
-            found = dict(
-                zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)
-            )
-            self._layer(func, {**found, **kwargs}, out)
+        if func is F.linear or func in CONVOLUTIONS:
+            self._layer(func, arguments_of(func, args, kwargs), out)
         return out
 
     def _layer(self, func: Any, given: dict[str, Any], out: Tensor) -> None:
@@ -72,24 +73,37 @@ class PerSample(TorchFunctionMode):
         out.register_hook(arrived)  # type: ignore[no-untyped-call]
 
     def _norm(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        order = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-        if func is torch.batch_norm:
-            order = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
-        given = {**dict(zip(order, args, strict=False)), **kwargs}
-        x, weight, bias, eps = given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
+        given = arguments_of(func, args, kwargs)
         if not given.get("training", False) and given.get("running_mean") is not None:
             return func(*args, **kwargs)
         if not self._alone:
+            x = given["input"]
             over = [d for d in range(x.dim()) if d != 1]
             variance, mean = torch.var_mean(x.detach(), over, correction=0)
-            return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
-        if x.dim() < 3 or x[0, 0].numel() < 2:
+            eps = given.get("eps", 1e-5)
+            return F.batch_norm(x, mean, variance, given.get("weight"), given.get("bias"), False, 0.0, eps)
+        own = normed_alone(given)
+        if own is None:
             self.whole = False
             return func(*args, **kwargs)
-        n = x.shape[0]
-        w, b = (None if t is None else t.repeat(n) for t in (weight, bias))
-        own = F.batch_norm(x.reshape(1, -1, *x.shape[2:]), None, None, w, b, True, 0.0, eps)
-        return own.view(n, *x.shape[1:])
+        return own
+
+
+def arguments_of(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a linear layer, a convolution or a batch norm was called with, by name."""
+    return {**dict(zip(_NORM.get(func, _LAYER), args, strict=False)), **kwargs}
+
+
+def normed_alone(given: dict[str, Any]) -> Tensor | None:
+    """A batch norm that gives each sample the statistics of a batch of one; None where one sample has none."""
+    x = given["input"]
+    if x.dim() < 3 or x[0, 0].numel() < 2:
+        return None
+    n = x.shape[0]
+    w, b = (None if given.get(key) is None else given[key].repeat(n) for key in ("weight", "bias"))
+    own = F.batch_norm(x.reshape(1, -1, *x.shape[2:]), None, None, w, b, True, 0.0, given.get("eps", 1e-5))
+    # No view to autograd: an activation that writes in place would take the place of its node, hooks and all.
+    return torch.ops.aten._unsafe_view(own, [n, *x.shape[1:]])  # type: ignore[no-any-return]
 
 
 def _linear(x: Tensor, gradient: Tensor) -> Tensor:
