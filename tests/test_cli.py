@@ -123,7 +123,7 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
         (["score", "nasbench201:0", "-p", "snip,synflow"], 2, "repeat -p for each proxy: -p snip -p synflow"),
         (["score", "nasbench201:0", "--recipe", "seed(dtype=float64)", "--dtype", "float32"], 2, "contradict"),
         (["sweep", "nasbench201", "--init", "sharde"], 2, "--init 'sharde': expected independent or shared"),
-        (["sweep", "nasbench201", "--executor", "slurm"], 2, "--executor 'slurm': expected local"),
+        (["sweep", "nasbench201", "--executor", "slurm"], 2, "executor 'slurm': expected local, ray or ray:ADDRESS"),
         (["reproduce", "fig2", "--quick"], 2, "No such option: --quick"),
         (["reproduce", "fig2", "--saliency", "snip"], 2, "No such option: --saliency"),
         (["reproduce", "fig2", "--workers", "-1"], 2, "--workers -1: expected at least 1"),

@@ -236,7 +236,7 @@ def test_the_memory_of_a_sweep_does_not_grow_with_the_number_of_architectures(tm
         ({"archs": []}, "no architecture to score"),
         ({"archs": ["|nor_conv_3x3~0|"]}, "1 nodes joined by"),
         ({"proxies": ["snip"], "batch": None}, "snip needs a batch: batch=… or --data"),
-        ({"executor": "rey"}, "executor 'rey': this version has local only"),
+        ({"executor": "rey"}, "executor 'rey': expected local, ray or ray:ADDRESS"),
         ({"recipe": "tanaka"}, "unknown recipe 'tanaka'"),
     ],
 )

@@ -15,11 +15,9 @@ import psutil
 import pytest
 
 import ssnr
-from ssnr.spaces import get_space
+from faulty import ARCHS, SPACE, Crashes, Greedy, Hangs, stored, swept
 from ssnr.store import Store
 
-SPACE = get_space("nasbench201/imagenet16-120")
-ARCHS = [SPACE.sample(__import__("random").Random(n)) for n in range(6)]
 SOURCE = str(Path(ssnr.__file__).parents[1])
 
 
@@ -97,13 +95,6 @@ def started(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def stored(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with Store(path) as store:
-        return sum(len(store.done(group)) for group in store.groups())
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )
@@ -132,40 +123,6 @@ def test_a_worker_that_is_killed_costs_its_chunk_only_until_it_is_scored_again(t
     with Store(tmp_path / "s.sqlite") as store:
         (group,) = store.groups()
         assert {result.status for result in store.results(group)} <= {"ok", "dead"}
-
-
-class Hangs(type(SPACE)):
-    """A space one of whose networks never comes to an end."""
-
-    def build(self, arch, *, seed=0, variant="default"):
-        if self.parse(arch) == self.twin(ARCHS[2]):
-            time.sleep(3600)
-        return super().build(arch, seed=seed, variant=variant)
-
-
-class Crashes(type(SPACE)):
-    """A space one of whose networks ends its process."""
-
-    def build(self, arch, *, seed=0, variant="default"):
-        if self.parse(arch) == self.twin(ARCHS[2]):
-            os._exit(3)
-        return super().build(arch, seed=seed, variant=variant)
-
-
-class Greedy(type(SPACE)):
-    """A space one of whose networks asks for eight gigabytes."""
-
-    def build(self, arch, *, seed=0, variant="default"):
-        import torch
-
-        if self.parse(arch) == self.twin(ARCHS[2]):
-            torch.ones(1 << 30, dtype=torch.float64)
-        return super().build(arch, seed=seed, variant=variant)
-
-
-def swept(space, path, **limits):
-    rows = ssnr.sweep(space, ARCHS, ["synflow"], store=path, **limits)
-    return {row.architecture: row.scores["synflow"] for row in rows}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -26,19 +26,20 @@ MOST = 1_000_000  # architectures up to which `--archs all` is taken at its word
 def swept(
     space: Space, archs: list[str], proxies: tuple[Proxy, ...], path: Path, workers: int | None, seed: int,
     batch: Batch | None, recipe: Recipe, executor: str = "local", timeout: float | None = None,
-    max_memory: int | None = None, shard: Shard | None = None,
+    max_memory: int | None = None, shard: Shard | None = None, gpus: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Score what the store lacks; the counts of what was done, and which networks were lost with their workers."""
     from ssnr.engine import local
 
-    if workers != 1:
+    if workers != 1 and executor == "local":
         local.warm_up()
     from ssnr import engine
     from ssnr.store import Store
 
-    workers = engine.workers_for(proxies, workers)
+    workers = engine.workers_for(proxies, workers, executor)
     with Store(path) as store:
-        layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe, shard=shard)
+        layout = engine.plan(space, archs, proxies, store=store, seed=seed, batch=batch, recipe=recipe, shard=shard,
+                             device="cuda" if gpus else "cpu")  # fmt: skip
         already = layout.measurable - len(layout.missing)
         if already:
             terminal.note(f"{path}: {already:,} of {layout.measurable:,} networks are there already")
@@ -47,7 +48,7 @@ def swept(
         lost: list[tuple[str, str]] = []
         try:
             with progress(space.name) as notify, redirect_stdout(sys.stderr):  # what a user's code prints
-                for step in engine.run(layout, store, workers=workers, executor=executor, limits=limits):
+                for step in engine.run(layout, store, workers=workers, executor=executor, limits=limits, gpus=gpus):
                     done, failures = step.done, step.failed
                     lost += step.lost
                     if step.total:

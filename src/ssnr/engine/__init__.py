@@ -1,5 +1,7 @@
 """Score many architectures into a store."""
 
+from ssnr.engine.executors import Executor as Executor
+from ssnr.engine.executors import Pool as Pool
 from ssnr.engine.plans import plan as plan
 from ssnr.engine.runs import Row as Row
 from ssnr.engine.runs import limits_of as limits_of

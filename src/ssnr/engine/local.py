@@ -1,4 +1,4 @@
-"""Worker processes of one torch thread each, fed chunks through pipes; the only file that starts processes.
+"""Worker processes of one torch thread each, fed chunks through pipes.
 
 A worker that dies or hangs costs no more than the chunk that it works on: whoever calls gets it back as `Lost`, and
 another worker takes its place. Workers end with this process, however it ends.
@@ -45,10 +45,17 @@ class Done(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A chunk whose worker did not come back, and why."""
+    """A chunk whose worker did not come back, and why.
+
+    Attributes:
+        chunk: what it worked on.
+        reason: in words.
+        machine: the machine went away, which is no fault of a network.
+    """
 
     chunk: Any
     reason: str
+    machine: bool = False
 
 
 def warm_up() -> None:
@@ -87,6 +94,46 @@ def _here(work: Work, chunks: Iterable[Any]) -> Iterator[Done]:
         gc.unfreeze()
 
 
+class Kept:
+    """One worker process that is kept from chunk to chunk, with the limits of `each`; another takes its place if lost.
+
+    It imports all by itself: a fork server for each would take as much memory again.
+    """
+
+    def __init__(self, payload: bytes, limits: Limits) -> None:
+        self._payload, self._limits = payload, limits
+        self._worker: _Worker | None = None
+
+    def __call__(self, chunk: Any) -> Done | Lost:
+        """The chunk done or lost.
+
+        Raises:
+            SsnrError: the process cannot start.
+            BaseException: what the work itself raised.
+        """
+        if self._worker is None:
+            self._worker = _started(self._payload, self._limits, get_context("spawn"))
+        worker = self._worker
+        worker.give(chunk)
+        try:
+            while True:
+                ready = connection.wait([worker.pipe], _patience([worker], self._limits))
+                found = _looked_at(worker, bool(ready), self._limits)
+                if isinstance(found, Lost):
+                    self.close()
+                if found is not None:
+                    return found
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+
+
 @dataclass
 class _Worker:
     """One process, this end of its pipe, and the chunks that it has: the first is being worked on."""
@@ -121,7 +168,7 @@ class _Worker:
 
 def _beside(work: Work, chunks: Iterable[Any], workers: int, limits: Limits) -> Iterator[Done | Lost]:
     """At most two chunks a worker are out, so that memory stays flat and no worker waits."""
-    payload = process.packed(work, defined=_parts(work))
+    payload = payload_of(work)
     waiting, more = deque[Any](), iter(chunks)
     crew: list[_Worker] = []
     try:
@@ -142,6 +189,15 @@ def _beside(work: Work, chunks: Iterable[Any], workers: int, limits: Limits) -> 
     finally:
         for worker in crew:
             worker.end()
+
+
+def payload_of(work: Work) -> bytes:
+    """`work` as a worker process takes it, with the classes and functions of the user's own.
+
+    Raises:
+        UsageError: it cannot be sent to one.
+    """
+    return process.packed(work, defined=_parts(work))
 
 
 def _parts(work: Work) -> tuple[Any, ...]:
@@ -166,10 +222,11 @@ def _hand_out(
             crew[min(number, len(crew) - 1)].give(chunk)
 
 
-def _started(payload: bytes, limits: Limits) -> _Worker:
-    ours, theirs = _context().Pipe()
+def _started(payload: bytes, limits: Limits, context: Any = None) -> _Worker:
+    context = context or _context()
+    ours, theirs = context.Pipe()
     with _without_main():
-        worker = _context().Process(target=process.serve, args=(theirs, payload, limits.memory), daemon=True)
+        worker = context.Process(target=process.serve, args=(theirs, payload, limits.memory), daemon=True)
         worker.start()
     theirs.close()
     return _Worker(worker, ours)

@@ -7,8 +7,7 @@ the chunks in flight.
 
 from __future__ import annotations
 
-import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from ssnr.core.errors import Failure, UsageError, failure_of
 from ssnr.core.recipes import Recipe
 from ssnr.core.results import Result, Score, Scores, failed, score_of
 from ssnr.core.views import headline
-from ssnr.engine import local
+from ssnr.engine.executors import Executor, executor_of
 from ssnr.engine.local import Limits, Lost
 from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
 from ssnr.engine.shards import shard_of
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 # Networks a worker scores between two commits: a second or so of work.
 CHUNK, CHUNK_WITH_DATA = 32, 4
+MOVES = 3  # machines that may go away with a chunk before one of its networks is suspected
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,8 +91,9 @@ def sweep(
     seed: int = 0,
     batch: Any = None,
     recipe: str | Recipe = "seed",
-    executor: str = "local",
+    executor: str | Executor = "local",
     device: str = "cpu",
+    gpus: float = 0.0,
     timeout: float | None = None,
     max_memory: int | None = None,
     shard: str | tuple[int, int] | None = None,
@@ -111,8 +112,10 @@ def sweep(
         seed: of the initialisation of every network, with the space and the architecture.
         batch: for proxies that read data.
         recipe: the choices that change numbers.
-        executor: "local".
+        executor: "local"; "ray" for a Ray of its own, or the cluster that this process has joined; "ray:ADDRESS", such
+            as "ray:auto" or "ray:head:6379"; or a function of one's own (`ssnr.engine.Executor`). Rows are the same.
         device: where networks are scored.
+        gpus: with Ray, the share of a GPU that each worker takes; device="cuda" puts networks there.
         timeout: seconds that a network may take before it is marked failed; needs a worker process, also for one.
         max_memory: bytes of data that a worker may have; what asks for more fails. Linux only.
         shard: `3/16`: only the third of sixteen parts, into a store of its own; `ssnr.store.merge` joins them.
@@ -122,9 +125,10 @@ def sweep(
         StoreError: the store cannot be opened or written; what was committed is kept.
     """
     limits, own = limits_of(timeout, max_memory), shard_of(shard)
-    _check_workers(workers, executor)
+    _check_workers(workers)
+    where = executor_of(executor, gpus)
     proxies = parse_proxies(proxies)
-    workers = workers_for(proxies, workers)
+    workers = workers_for(proxies, workers, executor)
     opened = store if isinstance(store, Store) else Store(store)
     try:
         layout = plan(space, archs, proxies, store=opened, seed=seed, batch=batch, recipe=recipe, device=device,
@@ -133,16 +137,18 @@ def sweep(
         if opened is not store:
             opened.close()
         raise
-    return _rows(layout, opened, workers, limits, close=opened is not store)
+    return _rows(layout, opened, workers, where, limits, close=opened is not store)
 
 
-def _rows(layout: Plan, store: Store, workers: int | None, limits: Limits, *, close: bool) -> Iterator[Row]:
+def _rows(
+    layout: Plan, store: Store, workers: int | None, executor: Executor, limits: Limits, *, close: bool
+) -> Iterator[Row]:
     """An architecture as soon as it and those before it are done."""
     try:
         missing = {network for network, _ in layout.missing}
         asked = iter(layout.networks.items())
         arch, network = next(asked)
-        for step in run(layout, store, workers=workers, limits=limits):
+        for step in run(layout, store, workers=workers, executor=executor, limits=limits):
             missing -= step.networks
             while arch and not {arch, network} & missing:
                 yield row(layout, store, arch)
@@ -165,55 +171,63 @@ def limits_of(timeout: float | None, max_memory: int | None) -> Limits:
     return Limits(timeout, max_memory)
 
 
-def _check_workers(workers: int | None, executor: str) -> None:
-    if executor != "local":
-        raise UsageError(f"executor {executor!r}: this version has local only")
+def _check_workers(workers: int | None) -> None:
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise UsageError(f"workers {workers!r}: expected a whole number, at least 1")
 
 
-def workers_for(proxies: Iterable[Proxy], workers: int | None) -> int | None:
+def workers_for(proxies: Iterable[Proxy], workers: int | None, executor: str | Executor = "local") -> int | None:
     """The number of workers, 1 where something is measured while nothing else runs.
 
     Raises:
-        UsageError: several were asked for.
+        UsageError: several were asked for, or another machine than this one.
     """
     alone = [proxy.text for proxy in proxies if proxy.plain is not None and proxy.plain.alone]
     if not alone:
         return workers
+    if executor != "local":
+        raise UsageError(f"{alone[0]} is measured on this machine: take executor local")
     if workers not in (None, 1):
         raise UsageError(f"{alone[0]} is measured one network at a time: take one worker, not {workers}")
     return 1
 
 
 def run(
-    layout: Plan, store: Store, *, workers: int | None = None, executor: str = "local", limits: Limits | None = None
+    layout: Plan,
+    store: Store,
+    *,
+    workers: int | None = None,
+    executor: str | Executor = "local",
+    limits: Limits | None = None,
+    gpus: float = 0.0,
 ) -> Iterator[Progress]:
     """Score what is missing, a commit a chunk; yields after each.
 
     A network whose worker dies or takes too long is tried once more alone, and is a failure if that happens again.
+    Only this process writes to the store.
 
     Raises:
         SsnrError: worker processes cannot start.
         StoreError: the store cannot be written.
     """
-    _check_workers(workers, executor)
-    workers = workers_for(layout.proxies, workers)
-    count = max(1, min(workers or os.cpu_count() or 1, len(layout.missing)))
-    todo = _Queue(_chunks(layout, count))
+    _check_workers(workers)
+    where = executor_of(executor, gpus)
     total, done, failures = len(layout.missing), 0, 0
     yield Progress(0, total, 0)
     if not total:
         return
-    for found in local.each(partial(score_chunk, layout.job), todo, count, limits):
-        scored, lost = todo.lost(found) if isinstance(found, Lost) else (found.answer, ())
-        if not scored:
-            continue
-        store.add((layout.groups[measured], result) for measured, result in scored)
-        networks = frozenset(result.network for _, result in scored)
-        done += len(networks)
-        failures += len({result.network for _, result in scored if result.status == "failed"})
-        yield Progress(done, total, failures, lost, networks)
+    with where(workers_for(layout.proxies, workers)) as pool:
+        count = max(1, min(pool.size, total))
+        todo = _Queue(_chunks(layout, count))
+        for found in pool.each(partial(score_chunk, layout.job), todo, count, limits or Limits()):
+            scored, lost = todo.lost(found) if isinstance(found, Lost) else (found.answer, ())
+            if not scored:
+                continue
+            store.add((layout.groups[measured], result) for measured, result in scored)
+            networks = frozenset(result.network for _, result in scored)
+            done += len(networks)
+            failures += len({result.network for _, result in scored if result.status == "failed"})
+            yield Progress(done, total, failures, lost, networks)
 
 
 class _Queue:
@@ -222,6 +236,7 @@ class _Queue:
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         self._chunks = deque(chunks)
         self._again: set[str] = set()
+        self._moved: Counter[str] = Counter()
 
     def __iter__(self) -> _Queue:
         return self
@@ -232,7 +247,15 @@ class _Queue:
         return self._chunks.popleft()
 
     def lost(self, found: Lost) -> tuple[Scored, tuple[tuple[str, str], ...]]:
-        """Failures of the networks that were alone already; the others are queued once more."""
+        """Failures of the networks that were alone already; the others are queued once more.
+
+        What went away with its machine is queued as it was, unless it is always this chunk with which they go.
+        """
+        first = found.chunk[0][0]
+        if found.machine and self._moved[first] < MOVES:
+            self._moved[first] += 1
+            self._chunks.append(found.chunk)
+            return [], ()
         scored: Scored = []
         named: list[tuple[str, str]] = []
         for network, measured in found.chunk:

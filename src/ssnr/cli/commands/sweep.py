@@ -27,8 +27,11 @@ def sweep(
     images: options.Images = None,
     init: options.Init = None,
     executor: Annotated[
-        str, typer.Option(callback=options.one_of("--executor", ("local",)), help="Where workers run: local.")
+        str, typer.Option(help="Where workers run: local, ray (a Ray of its own), or ray:ADDRESS, such as ray:auto.")
     ] = "local",
+    gpus: Annotated[
+        float, typer.Option(help="With Ray: the share of a GPU of each worker, such as 0.25; it scores there.")
+    ] = 0.0,
     timeout: Annotated[
         str | None, typer.Option(help="What one network may take before it is marked failed, such as 60s or 5min.")
     ] = None,
@@ -40,12 +43,14 @@ def sweep(
 ) -> None:
     """Score many architectures into a store; the same command again does only what is missing."""
     from ssnr.cli.sweeping import architectures, batch_of, is_number, space_of, swept
+    from ssnr.engine.executors import executor_of
     from ssnr.engine.shards import shard_of
 
     parsed, chosen = options.proxies_of(proxy), options.recipe_of(recipe, dtype, init, images)
     seconds = quantities.seconds_of("--timeout", timeout)
     most = quantities.bytes_of("--max-memory", max_memory)
     own = shard_of(shard)
+    executor_of(executor, gpus)
     where = space_of(space, input_shape)
     asked = architectures(where, archs, seed)
     classes = where.num_classes if any(p.data for p in parsed) else None
@@ -53,7 +58,7 @@ def sweep(
     repeats = len(asked) - len(set(asked))
     if repeats:
         terminal.note(f"{repeats:,} of {len(asked):,} architectures are repeats: scored once, kept once")
-    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor, seconds, most, own)
+    summary = swept(where, asked, parsed, store, workers, seed, batch, chosen, executor, seconds, most, own, gpus)
     if json:
         drawn = {"of": where.size, "seed": seed, "replacement": False} if is_number(archs) else None
         terminal.print_json(summary | {"repeats": repeats, "drawn": drawn})
