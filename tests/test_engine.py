@@ -96,7 +96,7 @@ def test_values_do_not_depend_on_what_was_asked_before(tmp_path, reference):
 
 def test_a_second_run_scores_nothing(tmp_path, reference, monkeypatch):
     sweep(tmp_path / "s.sqlite")
-    monkeypatch.setattr(engine.runs, "score_chunk", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(engine.runs, "timed_chunk", lambda *_: pytest.fail("scored again"))
     assert sweep(tmp_path / "s.sqlite") == reference
     assert set(sweep(tmp_path / "s.sqlite", proxies=["synflow/ssnr", "synflow/layerwise_ssnr(0.75,3)"])) == set(ARCHS)
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ssnr.cli import logs
 from ssnr.core.errors import Interrupted, SsnrError, UsageError
 
 INTERRUPTED = 130
@@ -34,7 +35,15 @@ class CommandGroup(TyperGroup):
         debug = "--debug" in given
         options["standalone_mode"] = False
         try:
-            rest, files = _imports([a for a in given if a != "--debug"])
+            given, kind = logs.taken([a for a in given if a != "--debug"])
+        except UsageError as error:
+            sys.exit(_explained(error))
+        with logs.log(kind):
+            self._run(given, debug, *others, **options)
+
+    def _run(self, given: list[str], debug: bool, *others: Any, **options: Any) -> None:
+        try:
+            rest, files = _imports(given)
             _run_files(files)
             code = super().main(rest, *others, **options)
         except BrokenPipeError:
@@ -107,7 +116,8 @@ def _explained(error: BaseException) -> int:
 
 
 def _say(message: str) -> None:
-    if message:  # a group without a command has shown its help already
+    # A group without a command has shown its help already.
+    if message and not logs.event("error", text=message):
         sys.stderr.write(f"ssnr: {message}\n")
 
 
@@ -156,9 +166,12 @@ def _main(
             "known. May stand after any command, and several times.",
         ),
     ] = None,
+    log: Annotated[
+        str, typer.Option(metavar="text|json", help="What stderr gets: text, or one JSON object a line. Anywhere.")
+    ] = "text",
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    """Options that stand before any command; `CommandGroup.main` has read --debug and --import already."""
+    """Options that stand before any command; `CommandGroup.main` has read --debug, --import and --log already."""
 
 
 def command_line() -> typer.Typer:

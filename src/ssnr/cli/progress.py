@@ -1,4 +1,4 @@
-"""How far a long job is, on stderr: a bar on a terminal, else a line every half minute."""
+"""How far a long job is, on stderr: a bar on a terminal, else a line or a JSON object every half minute."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+from ssnr.cli import logs
 
 EVERY = 30.0  # seconds between two lines where stderr is no terminal
 
-Notify = Callable[[str, int, int], None]
+LONG = 60.0  # seconds from which a job is worth an estimate
+
+
+class Notify(Protocol):
+    """A function of (part of the job, or ""; steps done; steps in all), with a word on how long it will take."""
+
+    def __call__(self, part: str, done: int, total: int) -> None: ...
+
+    def expect(self, seconds: float, steps: int, seen: int) -> None: ...
 
 
 @contextmanager
 def progress(name: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Notify]:
-    """A function of (part of the job, or ""; steps done; steps in all). Nothing is shown before its first call."""
+    """Shows how far a job is. Nothing is shown before its first call."""
     shown = _Bar(name) if sys.stderr.isatty() else _Lines(name, clock)
     try:
         yield shown
@@ -35,8 +45,17 @@ def span(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def estimate(seconds: float, steps: int, seen: int) -> str:
+    """How long it will take, in words.
+
+    >>> estimate(7300, 15000, 32)
+    'about 2 h 1 min for 15,000, by the first 32'
+    """
+    return f"about {span(seconds)} for {steps:,}, by the first {seen:,}"
+
+
 class _Lines:
-    """A line every half minute, and one at the end of each part."""
+    """A line every half minute, and one at the end of each part; objects where stderr takes these."""
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self.name, self.clock = name, clock
@@ -54,6 +73,9 @@ class _Lines:
         title = f"{self.name}: {part}" if part else self.name
         fields = [f"{title}: {done:,}/{total:,}"]
         rate = (done - self.first) / passed if passed > 0 else 0.0
+        if logs.event("progress", job=self.name, part=part, done=done, total=total, rate=round(rate, 3) or None,
+                      seconds=round(passed, 1), left=round((total - done) / rate, 1) if rate else None):  # fmt: skip
+            return
         if rate:
             fields.append(f"{rate:.3g}/s")
         if done >= total:
@@ -61,6 +83,12 @@ class _Lines:
         elif rate:
             fields.append(f"{span((total - done) / rate)} left")
         sys.stderr.write(", ".join(fields) + "\n")
+
+    def expect(self, seconds: float, steps: int, seen: int) -> None:
+        if seconds >= LONG and not logs.event(
+            "estimate", job=self.name, seconds=round(seconds, 1), total=steps, seen=seen
+        ):
+            sys.stderr.write(f"{self.name}: {estimate(seconds, steps, seen)}\n")
 
     def close(self) -> None:
         sys.stderr.flush()
@@ -85,6 +113,10 @@ class _Bar:
             self.part, self.task = part, self.bar.add_task(title, total=total, rate="")
         speed = self.bar.tasks[0].finished_speed or self.bar.tasks[0].speed
         self.bar.update(self.task, completed=done, total=total, rate=f"{speed:.3g}/s" if speed else "")
+
+    def expect(self, seconds: float, steps: int, seen: int) -> None:
+        if seconds >= LONG and self.bar is not None:
+            self.bar.console.print(f"{self.name}: {estimate(seconds, steps, seen)}", highlight=False, markup=False)
 
     def close(self) -> None:
         if self.bar is not None:

@@ -53,6 +53,8 @@ def swept(
                     lost += step.lost
                     if step.total:
                         notify("", step.done, step.total)
+                    if step.done == len(step.networks) > 0:  # the first chunk
+                        notify.expect(step.expected, step.total, step.done)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"stopped: {already + done:,} of {layout.measurable:,} networks are in {path}; "

@@ -25,7 +25,7 @@ from ssnr.engine.executors import Executor, executor_of
 from ssnr.engine.local import Limits, Lost
 from ssnr.engine.plans import Chunk, Plan, Scored, _in_batches, _passes, plan
 from ssnr.engine.shards import shard_of
-from ssnr.engine.worker import score_chunk
+from ssnr.engine.worker import timed_chunk
 from ssnr.spaces import Space
 from ssnr.store import Store
 
@@ -72,6 +72,7 @@ class Progress(NamedTuple):
         failed: how many could not be scored.
         lost: of these, whose worker did not come back: network and reason, those since the last progress.
         networks: what was scored since the last progress.
+        expected: seconds that all would take, if all took as long as these.
     """
 
     done: int
@@ -79,6 +80,7 @@ class Progress(NamedTuple):
     failed: int
     lost: tuple[tuple[str, str], ...] = ()
     networks: frozenset[str] = frozenset()
+    expected: float = 0.0
 
 
 def sweep(
@@ -219,15 +221,18 @@ def run(
     with where(workers_for(layout.proxies, workers)) as pool:
         count = max(1, min(pool.size, total))
         todo = _Queue(_chunks(layout, count))
-        for found in pool.each(partial(score_chunk, layout.job), todo, count, limits or Limits()):
-            scored, lost = todo.lost(found) if isinstance(found, Lost) else (found.answer, ())
+        for found in pool.each(partial(timed_chunk, layout.job), todo, count, limits or Limits()):
+            seconds, (scored, lost) = (
+                (0.0, todo.lost(found)) if isinstance(found, Lost) else (found.answer[0], (found.answer[1], ()))
+            )
             if not scored:
                 continue
             store.add((layout.groups[measured], result) for measured, result in scored)
             networks = frozenset(result.network for _, result in scored)
             done += len(networks)
             failures += len({result.network for _, result in scored if result.status == "failed"})
-            yield Progress(done, total, failures, lost, networks)
+            expected = seconds * (total / len(networks)) / count
+            yield Progress(done, total, failures, lost, networks, expected)
 
 
 class _Queue:

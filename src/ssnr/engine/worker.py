@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 
 # --- where networks are scored --------------------------------------------------------------------------------
+
+
+def timed_chunk(job: Job, chunk: Chunk) -> tuple[float, Scored]:
+    """The seconds that a chunk took, and what came of it."""
+    started = time.perf_counter()
+    scored = score_chunk(job, chunk)
+    return time.perf_counter() - started, scored
 
 
 def score_chunk(job: Job, chunk: Chunk) -> Scored:
