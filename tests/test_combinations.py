@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from ssnr.core.catalogue import COMBINED
+from ssnr.core.catalogue import COMBINED, parse_proxy
 from ssnr.core.combinations import parse
 from ssnr.core.errors import UsageError
 from ssnr.core.results import Result
@@ -196,3 +196,31 @@ def test_a_combination_that_cannot_be_read_gets_one_line(text, said):
 def test_one_network_has_no_ranks(text):
     with pytest.raises(UsageError, match=r"which one network does not have: score its members, then `ssnr correlate`$"):
         score(None, proxies=[text])
+
+
+def test_swap_is_regularised_by_the_number_of_parameters(tmp_path):
+    with Store(tmp_path / "sweep.sqlite") as store:
+        controls = {a: (500_000 + 100_000 * k, 1, 1, 1) for k, a in enumerate(NAMES)}
+        fill(store, SYNFLOW, controls=controls)
+        store.add((group("swap", data="noise"), Result(a, "ok", None, None, 10.0 + k)) for k, a in enumerate(NAMES))
+        found = study(store, benchmark(ACCURACY), ["swap_reg(700, 40000)"], ci=False)
+    expected = {a: np.log(10 + k) - (500 + 100 * k - 700) ** 2 / 40_000 for k, a in enumerate(NAMES)}
+    assert scores(found, "swap_reg(700,40000)") == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("text", ["swap_reg", "swap_reg(40)", "swap_reg(a,b)", "swap_reg(40,0)", "swap_reg(40,40,40)"])
+def test_swap_reg_says_what_it_takes(text):
+    with pytest.raises(UsageError) as error:
+        parse(text)
+    assert str(error.value) == (
+        f"proxy {text!r}: expected swap_reg(mu,sigma), in thousands of parameters and their square, "
+        "such as swap_reg(500,40000)"
+    )
+
+
+def test_swap_reg_is_of_a_study_and_not_of_one_network():
+    with pytest.raises(UsageError) as error:
+        parse_proxy("swap_reg(40,40)")
+    assert str(error.value) == (
+        "proxy 'swap_reg(40,40)': made of swap and params by a study: score swap, then `ssnr correlate`"
+    )

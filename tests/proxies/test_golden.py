@@ -20,7 +20,7 @@ from ssnr.proxies.lnwot import layer_determinants, lnwot, relu_logdet
 from ssnr.proxies.meco import meco_opt_score, meco_score, smallest
 from ssnr.proxies.naswot import agreements, naswot, naswot_score
 from ssnr.proxies.ntk import condition
-from ssnr.proxies.swap import regions, regularised, swap, swap_score
+from ssnr.proxies.swap import regions, swap, swap_score
 from ssnr.proxies.synflow_bn import synflow_bn
 from ssnr.proxies.t_cet import t_cet, t_cet_score
 from ssnr.proxies.zen import zen_score
@@ -111,11 +111,6 @@ def test_swap_of_more_samples_than_one_word_has_bits() -> None:
     found = torch.zeros(70, 3, dtype=torch.bool)
     found[69, 1] = True
     assert swap_score([found]) == 2
-
-
-def test_swap_regularised_at_its_centre_is_itself() -> None:
-    assert regularised(7.0, 40_000, mu=40, sigma=20) == 7.0
-    assert regularised(7.0, 42_000, mu=40, sigma=20) == pytest.approx(7 * math.exp(-0.2), rel=1e-14)
 
 
 def test_meco() -> None:

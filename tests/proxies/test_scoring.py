@@ -69,3 +69,22 @@ def test_a_batch_of_one_fails_in_one_line(conv_net: nn.Module, images: Images) -
 def test_proxies_are_listed_with_their_direction() -> None:
     assert not TABLE["ntk"].higher_is_better
     assert all(row.reference and row.formula and row.passes for row in TABLE.values())
+
+
+@pytest.mark.parametrize("name", ["zen", "az_nas_expressivity", "intrain"])
+def test_what_draws_normal_inputs_does_not_take_a_network_of_tokens(name: str) -> None:
+    net = nn.Sequential(nn.Embedding(11, 8), nn.Flatten(), nn.Linear(40, 3))
+    score = ssnr.score(net, (torch.randint(11, (4, 5)), torch.tensor([0, 1, 2, 0])), (name,))[name]
+    assert score.reason == "this proxy draws normal inputs, and this network takes only integers"
+
+
+@pytest.mark.parametrize("name", ["gradsign", "vkdnw"])
+def test_one_by_one_a_batch_norm_of_single_values_has_no_statistics(name: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    batch = (torch.randn(4, 6), torch.tensor([0, 1, 2, 0]))
+    assert ssnr.score(net, batch, (name,))[name].reason == (
+        "this proxy takes samples one by one, and a batch norm of one value for each channel has no statistics "
+        "of one sample; a recipe with mode=eval has running ones"
+    )
+    assert ssnr.score(net, batch, (name,), recipe="seed(mode=eval)")[name].status == "ok"

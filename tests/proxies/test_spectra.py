@@ -121,9 +121,9 @@ def test_fisher_of_two_classes_by_hand(context: Make) -> None:
     torch.testing.assert_close(found, torch.tensor([[1.25, 0.5], [0.5, 0.25]], dtype=torch.float64))
 
 
-def naive_fisher(net: nn.Module, x: Tensor) -> Tensor:
+def naive_fisher(net: nn.Module, x: Tensor, *, train: bool = True) -> Tensor:
     """Σ by autograd: one image and one logit at a time, every gradient whole."""
-    net = copy.deepcopy(net).double().train()
+    net = copy.deepcopy(net).double().train(train)
     parameters = list(net.parameters())[:128]
     total = torch.zeros(len(parameters), len(parameters), dtype=torch.float64)
     for n in range(len(x)):
@@ -289,3 +289,11 @@ def test_the_network_is_left_as_it_was(proxy: Any, conv_net: nn.Module, images: 
     proxy(context(conv_net, *images))
     assert all(torch.equal(value, before[name]) for name, value in conv_net.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in conv_net.parameters())
+
+
+def test_vkdnw_in_eval_mode_reads_running_statistics(conv_net: nn.Module, images: Images, context: Make) -> None:
+    for norm in (conv_net.norm, conv_net.last):
+        norm.running_mean.uniform_(-1, 1)  # type: ignore[union-attr,operator]
+        norm.running_var.uniform_(1, 2)  # type: ignore[union-attr,operator]
+    found = fisher_of(capture_of(context(conv_net, *images, recipe="seed(mode=eval)")))
+    torch.testing.assert_close(found, naive_fisher(conv_net, images[0], train=False), rtol=1e-9, atol=1e-15)

@@ -166,7 +166,11 @@ COMBINED = {
     # Lee & Ham, "AZ-NAS", CVPR 2024: its fourth number, complexity, is FLOPs.
     "az_nas": "log_rank(az_nas_expressivity,az_nas_progressivity,az_nas_trainability,flops)",
     "te_nas": "rank(-ntk,linear_regions)",  # Chen, Gong & Wang, ICLR 2021
+    # Týbl & Neumann, CVPR 2025: with FLOPs as AZ-NAS has them.
+    "vkdnw_agg": "log_rank(vkdnw,jacov,az_nas_expressivity,az_nas_trainability,flops)",
 }
+# ln swap − (P/1000 − μ)²/σ, P the number of parameters: the logarithm of Peng et al.'s regularised score (ICLR 2024).
+REGULARISED = "swap_reg"
 # What is scored where no proxy is named, and the paper's own.
 HEADLINE = "noise_ssnr"
 PAPER = "synflow/layerwise_ssnr"
@@ -297,7 +301,7 @@ def add_entries(entries: Iterable[Saliency | PlainProxy]) -> None:
 def _described(function: Callable[..., Any], formula: str) -> tuple[str, str]:
     """Name and formula of a user's function; the name must be free."""
     name = function.__name__
-    if name in SALIENCIES or name in PLAIN or name in NAMED or name in COMBINED or name in RULES:
+    if name in SALIENCIES or name in PLAIN or name in NAMED or name in COMBINED or name in (*RULES, REGULARISED):
         raise UsageError(f"a proxy named {name!r} is registered already")
     return name, formula or (function.__doc__ or "").strip().split("\n")[0]
 
@@ -359,6 +363,8 @@ def parse_proxy(text: str | Proxy) -> Proxy:
             f"proxy {text!r}: a combination of ranks{members}, which one network does not have: "
             f"score its members, then `ssnr correlate`"
         )
+    if rule == REGULARISED:
+        raise UsageError(f"proxy {text!r}: made of swap and params by a study: score swap, then `ssnr correlate`")
     if match is None:
         raise UsageError(f"proxy {text!r}: expected NAME, SALIENCY/AGGREGATE or SALIENCY/AGGREGATE(p,q)")
     name, aggregate, listed = match["saliency"], match["aggregate"], match["arguments"]

@@ -6,10 +6,11 @@ scored and stored one by one, and ranked when a study joins them. See `ssnr.stud
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
-from ssnr.core.catalogue import COMBINED, RULES, Proxy, parse_proxy
+from ssnr.core.catalogue import COMBINED, REGULARISED, RULES, Proxy, parse_proxy
 from ssnr.core.errors import UsageError
 
 
@@ -30,13 +31,15 @@ class Combination:
 
     Attributes:
         text: as written in tables.
-        rule: one of `RULES`.
+        rule: one of `RULES`, or `REGULARISED`.
         members: at least two, each once.
+        arguments: μ and σ of `REGULARISED`.
     """
 
     text: str
     rule: str
     members: tuple[Member, ...]
+    arguments: tuple[float, ...] = ()
 
 
 _CALL = re.compile(r"\s*(?P<rule>\w+)\s*\((?P<members>.*)\)\s*", re.DOTALL)
@@ -78,10 +81,27 @@ def parse(text: str | Proxy | Combination) -> Proxy | Combination:
     if name in COMBINED:
         return Combination(name, *_parts(COMBINED[name], COMBINED[name]))
     call = _CALL.fullmatch(text)
+    if name.partition("(")[0].strip() == REGULARISED:
+        return _regularised(text, call)
     if call is None or call["rule"] not in RULES:
         return parse_proxy(text)
     rule, members = _parts(text, name)
     return Combination(f"{rule}({','.join(map(str, members))})", rule, members)
+
+
+def _regularised(text: str, call: re.Match[str] | None) -> Combination:
+    """swap_reg(μ,σ), of `swap` and `params`."""
+    try:
+        mu, sigma = map(float, split_list(call["members"] if call else ""))
+    except ValueError:
+        mu = sigma = math.nan
+    if not (math.isfinite(mu) and 0 < sigma < math.inf):
+        raise UsageError(
+            f"proxy {text!r}: expected swap_reg(mu,sigma), in thousands of parameters and their square, "
+            "such as swap_reg(500,40000)"
+        )
+    members = (Member(parse_proxy("swap")), Member(parse_proxy("params")))
+    return Combination(f"{REGULARISED}({mu:g},{sigma:g})", REGULARISED, members, (mu, sigma))
 
 
 def _parts(text: str, shown: str) -> tuple[str, tuple[Member, ...]]:

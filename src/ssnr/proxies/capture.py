@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -180,7 +181,22 @@ class Capture:
         batch = self._batch
         for n in range(self.samples):
             s = slice(n, n + 1)
-            yield self.loss_gradients(part(batch.inputs, s), part(batch.targets, s))
+            with self.alone():
+                found = self.loss_gradients(part(batch.inputs, s), part(batch.targets, s))
+            yield found
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While a pass of one sample runs: says why a batch norm of single values has no statistics."""
+        try:
+            yield
+        except ScoringError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ScoringError(
+                "this proxy takes samples one by one, and a batch norm of one value for each channel has no statistics "
+                "of one sample; a recipe with mode=eval has running ones"
+            ) from error
 
     def per_sample(self, take: Take, *, of_loss: bool) -> bool:
         """Hands `take` the gradients of all samples, layer by layer, as (N, weights), from one backward pass.
@@ -243,8 +259,12 @@ class Capture:
         """Normal samples of the shape of one input, or of another.
 
         Raises:
+            ScoringError: the batch holds no floating-point numbers, such as tokens.
             UsageError: neither a batch of one tensor nor `input_shape` says that shape.
         """
+        given = _tensors(self.batch.inputs) if self.batch is not None else []
+        if given and not any(value.is_floating_point() for value in given):
+            raise ScoringError("this proxy draws normal inputs, and this network takes only integers")
         drawn = torch.randn((samples, *(shape or self.shape)), generator=generator, dtype=torch.float64)
         return drawn.to(self.dtype)
 

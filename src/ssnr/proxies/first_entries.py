@@ -54,7 +54,7 @@ class FirstEntries(TorchFunctionMode):
 
     def _norm(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         given = arguments_of(func, args, kwargs)
-        x = given["input"]
+        first = given["input"].detach().select(1, 0).reshape(len(given["input"]), -1)
         if not given.get("training", False) and given.get("running_mean") is not None:
             mean, variance = given["running_mean"][0], given["running_var"][0]
             out = func(*args, **kwargs)
@@ -63,10 +63,8 @@ class FirstEntries(TorchFunctionMode):
             if out is None:
                 self.whole = False
                 return func(*args, **kwargs)
-            own = x.detach()[:, 0].flatten(1)
-            variance, mean = torch.var_mean(own, 1, correction=0, keepdim=True)
-        first = (x.detach()[:, 0].flatten(1) - mean) / (variance + given.get("eps", 1e-5)).sqrt()
-        self._follow(given, out, first)
+            variance, mean = torch.var_mean(first, 1, correction=0, keepdim=True)
+        self._follow(given, out, (first - mean) / (variance + given.get("eps", 1e-5)).sqrt())
         return out
 
     def _follow(self, given: Mapping[str, Any], out: Tensor, factor: Tensor | None, axis: int = 1) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,11 +28,6 @@ def swap_score(codes: Iterable[Tensor]) -> int:
     words = -rows.shape[1] % 8
     rows = np.pad(rows, ((0, 0), (0, words))).view(np.uint64)
     return len(np.unique(rows[:, 0])) if rows.shape[1] == 1 else len(np.unique(rows, axis=0))
-
-
-def regularised(score: float, parameters: int, mu: float, sigma: float) -> float:
-    """Score × exp(−(P − μ)²/σ), P in thousands of parameters."""
-    return score * math.exp(-((parameters / 1e3 - mu) ** 2) / sigma)
 
 
 def regions(codes: Iterable[Tensor]) -> float:

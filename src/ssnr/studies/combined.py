@@ -7,6 +7,8 @@ and N the best, mid-ranks under ties:
     mean_rank   the same over the number of members, so that it is a rank again
     log_rank    Σ_k ln(r_k / N)         (Lee & Ham, "AZ-NAS", CVPR 2024): one bad rank costs more than it does in a sum
 
+and of swap and the number of parameters, with no ranks, `regularised` (Peng et al., "SWAP", ICLR 2024).
+
 A reversed member is ranked by falling value. An architecture for which a member failed has failed; one with a dead
 member is ranked by that member's value, 0, and counted as dead.
 """
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from ssnr.core.catalogue import REGULARISED
 from ssnr.core.combinations import Combination
 from ssnr.core.errors import UsageError
 from ssnr.studies import stats
@@ -38,6 +41,16 @@ def combine(rule: str, ranks: NDArray[np.float64]) -> NDArray[np.float64]:
         total -= len(ranks) * math.log(max(1, ranks.shape[1]))
     result: NDArray[np.float64] = total / len(ranks) if rule == "mean_rank" else total
     return result
+
+
+def regularised(swap: NDArray[np.float64], params: NDArray[np.float64], mu: float, sigma: float) -> NDArray[np.float64]:
+    """Ln swap − (P/1000 − μ)²/σ, the logarithm of swap × exp(−(P/1000 − μ)²/σ), which is 0 for most P in float64.
+
+    >>> regularised(np.array([7.0, 7.0]), np.array([40_000.0, 42_000.0]), 40, 20).round(6).tolist()
+    [1.94591, 1.74591]
+    """
+    logarithm: NDArray[np.float64] = np.log(swap) - (params / 1e3 - mu) ** 2 / sigma
+    return logarithm
 
 
 def columns_of(combination: Combination, found: Sequence[Column], controls: Sequence[Column]) -> list[Column]:
@@ -77,12 +90,15 @@ def _column(combination: Combination, by_name: dict[str, Column], recipe: str, s
     status = np.where((every == FAILED).any(axis=0), FAILED, status)
     status = np.where((every == MISSING).any(axis=0), MISSING, status).astype(np.int8)
     kept = (status == OK) | (status == DEAD)
-    ranks = []
-    for member, column in zip(combination.members, members, strict=True):
-        keys = stats.order_keys(column.ranked[kept], column.log_value[kept])
-        ranks.append(scipy_stats.rankdata(-keys if member.reverse else keys))
     value = np.full(len(status), np.nan)
-    value[kept] = combine(combination.rule, np.stack(ranks))
+    if combination.rule == REGULARISED:
+        value[kept] = regularised(*(column.value[kept] for column in members), *combination.arguments)
+    else:
+        ranks = []
+        for member, column in zip(combination.members, members, strict=True):
+            keys = stats.order_keys(column.ranked[kept], column.log_value[kept])
+            ranks.append(scipy_stats.rankdata(-keys if member.reverse else keys))
+        value[kept] = combine(combination.rule, np.stack(ranks))
     reasons = [""] * len(status)
     for at in np.flatnonzero(status == FAILED).tolist():
         column = next(column for column in members if column.status[at] == FAILED)

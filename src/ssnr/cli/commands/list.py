@@ -40,7 +40,7 @@ Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 def _proxy_rows() -> Rows:
-    from ssnr.core.catalogue import COMBINED, PLAIN, SALIENCIES
+    from ssnr.core.catalogue import COMBINED, PLAIN, REGULARISED, SALIENCIES
 
     rows: list[tuple[Any, ...]] = [
         (s.name, s.formula, "labels" if s.data else "none", s.passes, _better(s.higher_is_better), s.reference)
@@ -51,6 +51,8 @@ def _proxy_rows() -> Rows:
         for p in (PLAIN[name] for name in PLAIN)
     ]
     rows += [(name, text, "of a study", "those of its members", "higher", "") for name, text in COMBINED.items()]
+    rows.append((f"{REGULARISED}(mu,sigma)", "ln swap − (params/1000 − μ)²/σ", "of a study", "those of swap", "higher",
+                 "Peng, Song, Fayek, Ciesielski & Chang, ICLR 2024"))  # fmt: skip
     return ("proxy", "S_i of weight i", "data", "passes", "better", "reference"), rows
 
 
