@@ -303,17 +303,21 @@ def _batch_norm(
 
 def _answer(function: type[torch.autograd.Function], x: Tensor, *args: Any) -> Tensor | None:
     """The function's value where all tensors are plain, dense, and of one dtype and device; else None."""
-    for value in (x, *args):
-        if isinstance(value, Tensor) and not (
-            type(value) in (Tensor, torch.nn.Parameter)
-            and value.dtype in (torch.float32, torch.float64)
-            and value.dtype == x.dtype
-            and value.device == x.device
-            and value.layout is torch.strided
-        ):
+    with torch._C.DisableTorchFunction():  # a mode sees every attribute that is read, at ten times the price
+        if not all(_fits(value, x) for value in (x, *args) if isinstance(value, Tensor)):
             return None
-    out: Tensor = _apply(function, x, *args)
+        out: Tensor = _apply(function, x, *args)
     return out
+
+
+def _fits(value: Tensor, like: Tensor) -> bool:
+    return (
+        type(value) in (Tensor, torch.nn.Parameter)
+        and value.dtype in (torch.float32, torch.float64)
+        and value.dtype == like.dtype
+        and value.device == like.device
+        and value.layout is torch.strided
+    )
 
 
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:

@@ -57,7 +57,7 @@ class Part(NamedTuple):
     shared: bool = True  # with the weights of one supernet
     held_out: bool = True
     populations: tuple[str, ...] = ("all",)
-    most: int | None = None  # architectures; None: all that the benchmark has
+    most: int | None = None  # architectures, drawn at random; None: all that the benchmark has
     repeated: bool = False  # whether it is scored with every seed
 
 
@@ -82,7 +82,7 @@ PARTS = (
     Part("nb101", "NB101", "nasbench101", "nasbench101/cifar10", shared=False),
     Part("nb301", "NB301 (surrogate)", "darts", "nasbench301/cifar10", images=2),
     Part("darts-swap", "DARTS-SWAP", "darts", "darts-swap/cifar10", images=2),
-    *(Part(f"tnb-{name}", f"TNB micro {name}", f"{_TNB}/{task}", f"{_TNB}/{task}", images=2)
+    *(Part(f"tnb-{name}", f"TNB micro {name}", f"{_TNB}/{task}", f"{_TNB}/{task}", images=2, most=300)
       for task, name in _TASKS.items()),
 )  # fmt: skip
 
@@ -183,8 +183,12 @@ def one_image(shape: tuple[int, ...]) -> dict[str, Batch]:
 
 
 def accuracies(part: Part) -> Benchmark:
-    """The accuracies of a part."""
-    return benchmarks.load(part.benchmark, part.source)
+    """The accuracies of a part: all that the benchmark has, or `most` of them, drawn from seed 0."""
+    found = benchmarks.load(part.benchmark, part.source)
+    if part.most is None or part.most >= len(found.table):
+        return found
+    chosen = np.random.default_rng(0).choice(len(found.table), part.most, replace=False)
+    return replace(found, table=found.table.iloc[np.sort(chosen)])
 
 
 def path_of(folder: Path, space: str) -> Path:
