@@ -210,21 +210,26 @@ def search(
     repeats: Annotated[
         int, typer.Option(callback=options.at_least("--repeats", 1), help="Simulated searches of each kind.")
     ] = 10,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
+    ] = None,
     workers: options.Workers = None,
     json: options.Json = False,
 ) -> None:
-    """What a search by score finds in NAS-Bench-201: the accuracy of the pick, with and without a budget."""
+    """What a search by score finds in each benchmark: the accuracy of the pick, with and without a budget."""
     from ssnr.cli.sweeping import swept
     from ssnr.paper import evidence, picks
     from ssnr.spaces import get_space
 
+    keys = part or picks.BENCHMARKS
     options.make_folder(out)
-    (sweep,) = evidence.sweeps(evidence.parts(["nb201-c10"]), seeds)
-    for seed in sweep.seeds:
-        swept(get_space(sweep.space), sweep.architectures, parse_proxies(sweep.proxies),
-              evidence.path_of(out, sweep.space), workers, seed, None, sweep.recipe)  # fmt: skip
+    for sweep in evidence.sweeps(evidence.parts(keys), seeds):
+        for seed in sweep.seeds:
+            swept(get_space(sweep.space), sweep.architectures, parse_proxies(sweep.proxies),
+                  evidence.path_of(out, sweep.space), workers, seed, None, sweep.recipe)  # fmt: skip
     with terminal.status("searching and drawing"):
-        found = picks.picks(out, seeds=sweep.seeds, repeats=repeats)
+        found = picks.picks(out, keys, seeds=range(seeds), repeats=repeats)
         files = picks.write(found, out)
     if json:
         rows = found.table.astype(object).where(found.table.notna(), None).to_dict("records")
