@@ -65,6 +65,33 @@ def test_a_script_builds_the_network(tmp_path):
     assert int(done.stdout) == sum(p.numel() for p in built().parameters())
 
 
+SPACE = """
+from torch import nn
+
+
+def build(trial):
+    return nn.Sequential(nn.Linear(8, width := trial.suggest_int("width", 4, 8)), nn.ReLU(), nn.Linear(width, 2))
+"""
+
+
+def test_a_search_exports_its_winner_also_of_a_space_of_ones_own(tmp_path):
+    (tmp_path / "own.py").write_text(SPACE)
+    run = ssnr("search", "own.py:build", "-p", "params", "--input-shape", 8, "--sampler", "random", "--trials", 5,
+               "--export", "best.py", "--workers", 1, cwd=tmp_path)  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "best.py"
+    code = "import best; print(best.net[0].out_features)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "8\n"
+
+
+def test_where_a_winner_cannot_be_written_is_said_before_the_search(tmp_path):
+    run = ssnr("search", "nasbench201", "--export", "best.onnx", cwd=tmp_path)
+    assert run.exit_code == 2
+    assert "--export best.onnx: expected a name that ends in .pt2, .pt, .pth, .safetensors or .py" in run.stderr
+    assert not (tmp_path / "search.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

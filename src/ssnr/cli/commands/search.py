@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssnr.cli import options, quantities, terminal
+from ssnr.cli import exporting, options, quantities, terminal
 from ssnr.cli.app import app
 from ssnr.cli.progress import progress
 from ssnr.core.catalogue import HEADLINE
@@ -57,6 +57,7 @@ def search(
     top: Annotated[int, typer.Option(callback=options.at_least("--top", 1), help="How many of the best to show.")] = 10,
     plot: Annotated[Path | None, typer.Option(help="Picture of the front, or of the best so far: .png, .pdf.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Every trial as a table.")] = None,
+    export: Annotated[Path | None, typer.Option(help=f"The best network as a file: {exporting.HELP}")] = None,
     json: options.Json = False,
 ) -> None:
     """The best networks of a space under constraints, by scores before training; run again, it goes on."""
@@ -80,6 +81,8 @@ def search(
     seconds = quantities.seconds_of("--time", time)
     if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
+    if export is not None:
+        exporting.check("--export", export)
     proxies = [one.proxy for one in parsed if one.proxy is not None]
     classes = where.num_classes if any(p.data for p in proxies) else None
     batch = batch_of(proxies, data, where.input_shape, classes, batch_size, seed)
@@ -97,12 +100,14 @@ def search(
         found.plot().savefig(plot, dpi=200)
     if accuracy is not None:
         found.table["accuracy"] = found.table["architecture"].map(accuracy)
+    if export is not None:
+        exporting.write(f"{space}:{found.best['architecture']}", export, where.input_shape, seed)
     if json:
         terminal.print_json(found.to_json(top))
         return
     _ = found.best  # says why there is none
     terminal.show(found.sheet(top).to_rich())
-    for path in (store, csv, plot):
+    for path in (store, csv, plot, export):
         if path is not None:
             print(path)
 
