@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import optuna
 import pytest
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from ssnr.spaces.functions import making
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"mlp_space.py": "space", "cnn_space.py": "build", "transformer_space.py": "ViT"}
 NOTEBOOK = "tour.ipynb"
+TRAINING = "train_the_best.py"
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def printed(code: str, names: dict[str, object]) -> str:
 
 def test_every_example_is_tried():
     assert sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_file()) == sorted(
-        [*EXAMPLES, NOTEBOOK]
+        [*EXAMPLES, NOTEBOOK, TRAINING]
     )
 
 
@@ -57,6 +59,18 @@ def test_an_example_is_short_and_runs_as_a_script(name, tmp_path, monkeypatch, c
     (store,) = tmp_path.glob("*.sqlite")
     with ssnr.Store(store) as opened:
         assert {group.measured for group in opened.groups()} == {"plain_noise"}
+
+
+def test_the_best_by_score_are_trained_first_and_what_they_reach_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    runpy.run_path(str(ROOT / "examples" / TRAINING), run_name="__main__")
+    trained = [line.partition(" ")[0] for line in capsys.readouterr().out.splitlines()]
+    found, study = (optuna.load_study(study_name=name, storage="sqlite:///search.db")
+                    for name in ("scored", "trained"))  # fmt: skip
+    best = sorted((t for t in found.trials if t.values), key=lambda t: -t.value)
+    assert trained[:4] == [trial.user_attrs["architecture"] for trial in best[:4]]
+    assert len(trained) == len(study.trials) == 8 and all(trial.value > 0.1 for trial in study.trials)
 
 
 @pytest.mark.parametrize(("name", "what"), EXAMPLES.items())

@@ -311,3 +311,43 @@ def test_merging_and_repairing_keep_searches_and_a_changed_trial_is_named(tmp_pa
     assert [row.split(" of search")[0] for row in damage.rows] == ["trial 4"]
     (kept,) = SearchResult.kept(path)
     assert kept.table["trial"].tolist() == [0, 1, 2, 3]  # up to what is damaged
+
+
+# --- as a study of Optuna -----------------------------------------------------------------------------------------
+
+
+def test_a_search_is_a_study_with_the_spaces_parameters_and_is_written_once(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    done = found(tmp_path, ["synflow", "-params"], trials=6, sampler="random")
+    for _ in range(2):
+        study = done.to_optuna(tmp_path / "study.db")
+    assert study.study_name == "nasbench201/imagenet16-120: synflow, -params"
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["synflow", "params"]
+    rows = done.table.to_dict("records")
+    assert [trial.user_attrs["architecture"] for trial in study.trials] == [row["architecture"] for row in rows]
+    for trial, row in zip(study.trials, rows, strict=True):
+        assert NB201.suggest(optuna.trial.FixedTrial(trial.params)) == row["architecture"]
+        assert trial.user_attrs["flops"] == row["flops"]
+        assert trial.values == ([row["synflow"], row["params"]] if row["status"] == "ok" else None)
+    assert study.ask().suggest_categorical(
+        "0_1", ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+    )
+
+
+def test_a_study_of_other_objectives_is_not_mixed_in(tmp_path):
+    pytest.importorskip("optuna")
+    done = found(tmp_path, ["params"], trials=2, sampler="random")
+    done.to_optuna(tmp_path / "study.db", name="mine")
+    other = found(tmp_path, ["-params"], trials=2, sampler="random")
+    with pytest.raises(
+        ssnr.UsageError, match=r"study.db has a study 'mine' with other objectives: give it another name"
+    ):
+        other.to_optuna(tmp_path / "study.db", name="mine")
+
+
+def test_a_storage_that_cannot_be_written_is_one_line(tmp_path):
+    options = ("--sampler", "random", "--trials", 2, "--optuna", "no/study.db")
+    run = command("search", "nasbench201", "-p", "params", *options, cwd=tmp_path)
+    assert run.exit_code == 1
+    assert run.stderr.splitlines()[-1].startswith("ssnr: cannot write a study to no/study.db: ")

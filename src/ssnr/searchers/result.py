@@ -15,6 +15,7 @@ from ssnr.core import views
 from ssnr.core.catalogue import CONTROLS
 from ssnr.core.errors import SsnrError
 from ssnr.searchers.goals import Objective, objectives_of
+from ssnr.spaces import Space
 from ssnr.store import Store, kept_searches
 from ssnr.studies.sheet import Sheet
 
@@ -118,6 +119,28 @@ class SearchResult:
             self.table.to_csv(path, index=False, lineterminator="\n")
         except OSError as error:
             raise SsnrError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def to_optuna(self, storage: str | Path, *, space: str | Space | None = None, name: str | None = None) -> Any:
+        """The trials as a study of Optuna (extra `search`): for its dashboard and plots, and to go on with `tell`.
+
+        Trials have the space's parameters where it suggests any (`Space.suggestion`), and the architecture, its counts
+        and what was measured as user attributes. What the study has already is not added again.
+
+        Args:
+            storage: a file of SQLite, created, or the URL of a database.
+            space: the space itself, where it is no registered one.
+            name: of the study; default "SPACE: OBJECTIVES".
+
+        Returns:
+            The `optuna.Study`.
+
+        Raises:
+            UsageError: Optuna is not installed, or a study of that name has other objectives.
+            SsnrError: the storage cannot be written.
+        """
+        from ssnr.searchers import studies
+
+        return studies.to_optuna(self, storage, space, name)
 
     def to_json(self, top: int = 10) -> dict[str, Any]:
         """The best `top`, the front where there are several objectives, and counts."""

@@ -199,7 +199,7 @@ def optuna_or_say() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise UsageError("this sampler needs Optuna: pip install 'ssnr[search]'") from error
+        raise UsageError("this needs Optuna: pip install 'ssnr[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

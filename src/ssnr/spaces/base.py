@@ -123,6 +123,10 @@ class Space(ABC):
         """An architecture from the parameters that a trial of Optuna suggests; None where the space names none."""
         return None
 
+    def suggestion(self, arch: Any) -> dict[str, Any] | None:
+        """The parameters with which `suggest` gives an architecture, as for `study.enqueue_trial`; None without any."""
+        return None
+
     def mutate(self, arch: Any, rng: Any) -> str:
         """A uniformly drawn neighbour."""
         near = list(self.neighbours(arch))

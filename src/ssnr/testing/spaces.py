@@ -166,6 +166,14 @@ class SpaceContract:
         assert all(self.space.parse(arch) == arch for arch in chosen)
         assert chosen[0] == self.space.suggest(ssnr.Trial(Drawn(random.Random(0))))
 
+    def test_what_a_trial_is_to_be_told_gives_the_architecture_again(self) -> None:
+        fixed = pytest.importorskip("optuna").trial.FixedTrial
+        told = {arch: self.space.suggestion(arch) for arch in self.archs}
+        assert any(parameters is not None for parameters in told.values()) is self.suggests
+        for arch, parameters in told.items():
+            if parameters is not None:
+                assert self.space.canonical(self.space.suggest(fixed(parameters))) == self.space.canonical(arch)
+
     # --- networks ---
 
     def test_weights_depend_on_the_seed_and_the_network_alone(self) -> None:

@@ -57,6 +57,9 @@ def search(
     top: Annotated[int, typer.Option(callback=options.at_least("--top", 1), help="How many of the best to show.")] = 10,
     plot: Annotated[Path | None, typer.Option(help="Picture of the front, or of the best so far: .png, .pdf.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Every trial as a table.")] = None,
+    optuna: Annotated[
+        str | None, typer.Option(help="Every trial as an Optuna study: a SQLite file or a URL; for optuna-dashboard.")
+    ] = None,
     export: Annotated[Path | None, typer.Option(help=f"The best network as a file: {exporting.HELP}")] = None,
     json: options.Json = False,
 ) -> None:
@@ -65,6 +68,7 @@ def search(
     from ssnr.searchers import search as run
     from ssnr.searchers.goals import MEASURED, objectives_of
     from ssnr.searchers.measures import measure_of
+    from ssnr.searchers.samplers import optuna_or_say
 
     where, wanted = space_of(space, input_shape), objective or [HEADLINE]
     parsed = objectives_of(wanted)
@@ -83,6 +87,8 @@ def search(
         raise UsageError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
     if export is not None:
         exporting.check("--export", export)
+    if optuna is not None:
+        optuna_or_say()
     proxies = [one.proxy for one in parsed if one.proxy is not None]
     classes = where.num_classes if any(p.data for p in proxies) else None
     batch = batch_of(proxies, data, where.input_shape, classes, batch_size, seed)
@@ -98,6 +104,8 @@ def search(
         found.to_csv(csv)
     if plot is not None:
         found.plot().savefig(plot, dpi=200)
+    if optuna is not None:
+        found.to_optuna(optuna, space=where)
     if accuracy is not None:
         found.table["accuracy"] = found.table["architecture"].map(accuracy)
     if export is not None:
@@ -107,7 +115,7 @@ def search(
         return
     _ = found.best  # says why there is none
     terminal.show(found.sheet(top).to_rich())
-    for path in (store, csv, plot, export):
+    for path in (store, csv, plot, optuna, export):
         if path is not None:
             print(path)
 

@@ -102,6 +102,18 @@ class Darts(Space):
             cells.append(tuple(nodes))
         return format_genotype(Genotype(*cells))
 
+    def suggestion(self, arch: Any) -> dict[str, Any] | None:
+        genotype = parse_genotype(arch)
+        if any(op == "none" for cell in genotype for node in cell for op, _ in node):  # which no trial chooses
+            return None
+        found: dict[str, Any] = {}
+        for side, cell in zip(Genotype._fields, genotype, strict=True):
+            for node, inputs in zip(NODES, cell, strict=True):
+                first, second = sorted(inputs, key=lambda one: one[1])
+                found[f"{side}_{node}_sources"] = f"{first[1]},{second[1]}"
+                found |= {f"{side}_{node}_op{k}": op for k, (op, _) in enumerate((first, second))}
+        return found
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Every genotype with one operation or one input changed; a changed node's inputs are sorted by source."""
         genotype = parse_genotype(arch)

@@ -48,6 +48,9 @@ class Parameter(Protocol):
     def asked(self, trial: Any, name: str) -> Any:
         """What an Optuna trial chooses."""
 
+    def as_suggested(self, value: Any) -> Any:
+        """A value in the form that an Optuna trial keeps."""
+
     def holds(self, value: Any) -> bool:
         """Whether this is one of the values."""
 
@@ -96,10 +99,18 @@ class Categorical:
             raise ValueError(f"is not {'one of ' if len(self.choices) > 1 else ''}{_listed(list(self._by_label))}")
         return self._by_label[text]
 
+    @cached_property
+    def _storable(self) -> bool:
+        """Whether Optuna's storages can keep the values themselves; else it is their labels."""
+        return all(value is None or type(value) in (bool, int, float, str) for value in self.choices)
+
     def asked(self, trial: Any, name: str) -> Any:
-        if all(value is None or type(value) in (bool, int, float, str) for value in self.choices):
+        if self._storable:
             return trial.suggest_categorical(name, list(self.choices))
-        return self._by_label[trial.suggest_categorical(name, list(self._by_label))]  # what a storage can keep
+        return self._by_label[trial.suggest_categorical(name, list(self._by_label))]
+
+    def as_suggested(self, value: Any) -> Any:
+        return value if self._storable else self.label(value)
 
     def holds(self, value: Any) -> bool:
         return any(value is choice or label_of(value) == label_of(choice) for choice in self.choices)
@@ -156,6 +167,9 @@ class Whole:
 
     def asked(self, trial: Any, name: str) -> int:
         return int(trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log))
+
+    def as_suggested(self, value: int) -> int:
+        return value
 
     def holds(self, value: Any) -> bool:
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -225,6 +239,9 @@ class Real:
 
     def asked(self, trial: Any, name: str) -> float:
         return self._snapped(float(trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)))
+
+    def as_suggested(self, value: float) -> float:
+        return value
 
     def holds(self, value: Any) -> bool:
         if not isinstance(value, RealNumber) or isinstance(value, bool) or not self.low <= float(value) <= self.high:

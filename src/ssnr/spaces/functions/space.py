@@ -130,6 +130,9 @@ class FunctionSpace(Space):
     def suggest(self, trial: Any) -> str:
         return self._remembered(self._walk(Suggested(trial)))
 
+    def suggestion(self, arch: Any) -> dict[str, Any]:
+        return {name: asked.parameter.as_suggested(asked.value) for name, asked in self._read(arch).items()}
+
     @staticmethod
     def _text(choices: Choices) -> str:
         return ",".join(f"{name}={asked.label}" for name, asked in choices.items())

@@ -114,6 +114,9 @@ class NasBench201(Space):
         """One categorical parameter an edge, `0_1` … `2_3`."""
         return format_ops(tuple(trial.suggest_categorical(f"{i}_{j}", list(OPERATIONS)) for i, j in EDGES))
 
+    def suggestion(self, arch: Any) -> dict[str, Any]:
+        return {f"{i}_{j}": op for (i, j), op in zip(EDGES, parse_ops(arch), strict=True)}
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """The 24 cells that differ in one operation."""
         ops = parse_ops(arch)

@@ -173,6 +173,9 @@ class TransNasBench101Micro(_TransNasBench):
             [OPERATIONS.index(trial.suggest_categorical(f"{i}_{j}", list(OPERATIONS))) for i, j in EDGES]
         )
 
+    def suggestion(self, arch: Any) -> dict[str, Any]:
+        return {f"{i}_{j}": OPERATIONS[digit] for (i, j), digit in zip(EDGES, parse_micro(arch), strict=True)}
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """The 18 cells that differ in one operation."""
         digits = parse_micro(arch)
@@ -255,6 +258,14 @@ class TransNasBench101Macro(_TransNasBench):
             for place in places:
                 codes[place] += added
         return format_macro(codes)
+
+    def suggestion(self, arch: Any) -> dict[str, Any]:
+        codes = parse_macro(arch)
+        found: dict[str, Any] = {"modules": len(codes)}
+        for added, name in ((1, "double"), (2, "halve")):
+            places = [place for place, code in enumerate(codes) if code - 1 in (added, 3)]
+            found |= {name: len(places)} | {f"{name}{k}": place for k, place in enumerate(places)}
+        return found
 
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Every network with one code changed, put in or taken out."""

@@ -115,6 +115,9 @@ class PlainSpace(Space):
         depth = trial.suggest_categorical("depth", list(self.depths))
         return self._text(depth, trial.suggest_int("width", WIDTHS[0], WIDTHS[-1], step=WIDTHS[1] - WIDTHS[0]))
 
+    def suggestion(self, arch: Any) -> dict[str, Any]:
+        return dict(zip(("depth", "width"), self.read(arch), strict=True))
+
     def neighbours(self, arch: Any) -> Iterator[str]:
         """Another depth, or the next width up or down."""
         depth, width = self.read(arch)
