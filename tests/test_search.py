@@ -117,7 +117,7 @@ def test_a_search_repeats_whatever_the_workers_and_goes_on_where_it_was(tmp_path
 
 def test_what_the_store_holds_is_not_scored_again(tmp_path, monkeypatch):
     found(tmp_path, sampler="random", trials=12)
-    monkeypatch.setattr("ssnr.engine.runs.score_chunk", None)  # whoever scores now falls over it
+    monkeypatch.setattr("ssnr.engine.runs.timed_chunk", None)  # whoever scores now falls over it
     again = found(tmp_path, sampler="random", trials=12)
     assert (again.table["status"] == "ok").all()
 
