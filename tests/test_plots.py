@@ -41,9 +41,20 @@ def test_a_panel_a_proxy_with_its_numbers_and_the_benchmark_on_the_axis(found):
 
 def test_the_dots_are_the_tidy_table(found):
     (ax,) = plots.score_vs_accuracy(found, ["params"]).axes
-    dots = {tuple(map(float, xy)) for xy in ax.collections[0].get_offsets()}
+    dots = {tuple(map(float, xy)) for dots in ax.collections for xy in dots.get_offsets()}
     points = found.scores[found.scores["proxy"] == "params"]
     assert dots == set(zip(points["score"], points["accuracy"], strict=True))
+
+
+def test_what_is_dead_by_one_score_is_a_cross_in_the_panel_of_a_control_too(found):
+    _, control = plots.score_vs_accuracy(found, ["synflow/sum", "params"]).axes
+    assert [tuple(map(float, xy)) for xy in control.collections[1].get_offsets()] == [(0.0, 10.0)]
+
+
+def test_the_legend_says_what_colours_and_crosses_mean(found):
+    (legend,) = plots.score_vs_accuracy(found, ["synflow/sum", "params"]).legends
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == ["networks in one spot:", "1", "dead, score 0"]
 
 
 def test_positive_scores_over_many_decades_are_logarithmic_and_dead_ones_stand_left(found):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Figure 2: Spearman correlation with accuracy of all NAS-Bench-201 models. The paper does not state which accuracy,
 # which normalisation layers or which seed.
 FIG2_PAPER = {"synflow/sum": 0.7754, "synflow/ssnr": 0.7785, "synflow/layerwise_ssnr": 0.8178}
+CONTROL = "reachable_params"  # the panel beside them: the number of weights on some path from input to output
 _HEADINGS = ("score", "paper ρ", "ρ [95 %]", "difference", "τ [95 %]")
 
 
@@ -81,7 +82,7 @@ def fig2(
     seed: int = 0,
     ci: bool = True,
 ) -> Fig2Result:
-    """Figure 2: synflow as saliency sum, overall SSNR and layer-wise SSNR against accuracy, side by side.
+    """Figure 2: synflow as saliency sum, overall SSNR and layer-wise SSNR against accuracy, a control beside.
 
     Nothing is scored: the store must hold synflow for the architectures to draw (`ssnr sweep`). Writes fig2.png,
     fig2.pdf, fig2.csv and fig2.md into `out`, which is created.
@@ -101,7 +102,9 @@ def fig2(
     found = study(store, benchmark, list(FIG2_PAPER), recipe=recipe, seed=seed, ci=ci)
     table = _beside_paper(found.table)
     folder = Path(out)
-    figures = plots.save(plots.score_vs_accuracy(found, list(FIG2_PAPER)), folder / "fig2")
+    title = f"Synflow of {found.n:,} networks: its sum, two signal-to-noise ratios, and a control that counts weights"
+    drawn = plots.score_vs_accuracy(found, [*FIG2_PAPER, CONTROL], title=title, across=4)
+    figures = plots.save(drawn, folder / "fig2")
     files = (*figures, folder / "fig2.csv", folder / "fig2.md")
     result = Fig2Result(table, files, found, _describe(found, recipe, seed))
     sheets.save(table, folder / "fig2", result.to_markdown())

@@ -43,39 +43,58 @@ def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     return figure
 
 
-def pruning_curve(table: pd.DataFrame) -> Figure:
-    """One panel a reading: accuracy in percent on the left axis, each score relative to the dense network on the right.
+_LOOKS = dict(zip(SCORES, ((VERMILION, "s", ":"), (BLUE, "^", "--"), (GREEN, "D", "-.")), strict=True))
+_NAMES: dict[object, str] = dict(zip(SCORES, ("the sum", "the SSNR", "the layer-wise"), strict=True))
 
-    Above each panel stands how the ranks of each score and of accuracy agree. Density runs from 1 on the left to the
-    sparsest network on the right, on a logarithmic axis.
+
+def pruning_curve(table: pd.DataFrame) -> Figure:
+    """A column a reading: above on linear axes, below on a logarithmic one.
+
+    Above are accuracy, on the left axis, and scores relative to the dense network, on the right; below all of them
+    relative.
+    Above each column stands how far accuracy holds, and how much of each score is left there. Density runs from 1 on
+    the left to the sparsest network on the right, on a logarithmic axis.
 
     Args:
         table: of `experiments.curve`.
     """
     shares, follows = relative(table), tracking(table)
     readings = list(dict.fromkeys(table["reading"]))
-    figure = picture(4.4 * len(readings) + 0.6, 4.2)
-    axes = figure.subplots(1, len(readings), sharey=True, squeeze=False)[0]
-    looks = dict(zip(SCORES, ((VERMILION, "s", ":"), (BLUE, "^", "--"), (GREEN, "D", "-.")), strict=True))
-    for ax, reading in zip(axes, readings, strict=True):
+    figure = picture(4.4 * len(readings) + 0.6, 7.4)
+    axes = figure.subplots(2, len(readings), sharex=True, sharey="row", squeeze=False)
+    for (above, below), reading in zip(axes.T, readings, strict=True):
         own, share = table[table["reading"] == reading], shares[shares["reading"] == reading]
-        right = ax.twinx()
-        ax.plot(own["density"], own["accuracy"], color="black", marker="o", markersize=4, linewidth=2, label="accuracy")
-        for name, (colour, marker, line) in looks.items():
-            right.plot(own["density"], share[name], color=colour, marker=marker, markersize=3.5, linestyle=line,
-                       linewidth=1.2, label=name)  # fmt: skip
-        ax.set_xscale("log")
-        ax.set_xlim(1.2, float(table["density"].min()) / 1.2)
-        ax.set_ylim(0, 100)
+        right = above.twinx()
+        look = {"color": "black", "marker": "o", "markersize": 4, "linewidth": 2, "label": "accuracy"}
+        above.plot(own["density"], own["accuracy"], **look)
+        below.plot(own["density"], share["accuracy"], **look)
+        for name, (colour, marker, line) in _LOOKS.items():
+            for ax in (right, below):
+                ax.plot(own["density"], share[name], color=colour, marker=marker, markersize=3.5, linestyle=line,
+                        linewidth=1.2, label=name)  # fmt: skip
+        above.set_title(_said(reading, follows), fontsize=9)
+        above.set_ylim(0, 100)
         right.set_ylim(0, max(1.05, 1.05 * float(share[list(SCORES)].max().max())))
-        rho = follows[follows["reading"] == reading].set_index("score")["spearman"]
-        said = " · ".join(f"{name} {rho[name]:.2f}" for name in SCORES)
-        ax.set_title(f"{READINGS[reading]}\nSpearman ρ with accuracy: {said}", fontsize=8)
-        ax.set_xlabel("share of the weights that is left")
-        ax.grid(linewidth=0.4, alpha=0.5)
-        if ax is axes[-1]:
+        below.set_yscale("log")
+        below.set_xscale("log")
+        below.set_xlim(1.2, float(table["density"].min()) / 1.2)
+        below.set_xlabel("share of the weights that is left")
+        for ax in (above, below):
+            ax.grid(linewidth=0.4, alpha=0.5)
+        if reading == readings[-1]:
             right.set_ylabel("score relative to the dense network")
-    axes[0].set_ylabel("test accuracy, %")
-    lines = [*axes[0].get_lines(), *right.get_lines()]
+    axes[0, 0].set_ylabel("test accuracy, %")
+    axes[1, 0].set_ylabel("relative to the dense network, log scale")
+    lines = axes[1, 0].get_lines()
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=9, frameon=False)
     return figure
+
+
+def _said(reading: str, follows: pd.DataFrame) -> str:
+    """What a column shows."""
+    rows = follows[follows["reading"] == reading].set_index("score")
+    holds, title = float(rows["holds"].iloc[0]), READINGS[reading].capitalize()
+    if holds >= 1:
+        return f"{title}:\naccuracy falls with the first pruning,\nand so does every score"
+    left = ", ".join(f"{100 * share:.2g} % of {_NAMES[name]}" for name, share in rows["left"].astype(float).items())
+    return f"{title}:\naccuracy holds down to {100 * holds:g} % of the weights,\nwith {left}"

@@ -45,7 +45,8 @@
 
   // --- how plots look ----------------------------------------------------------------------------------------
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const axis = (title, more = {}) => ({ title: { text: plain(title), font: { size: 12 } }, gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", ...more });
+  const brief = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text); // long labels would leave the plot
+  const axis = (title, more = {}) => ({ title: { text: plain(brief(title, 40)), font: { size: 12 } }, gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", ...more });
   const layout = (title, x, y, more = {}) => ({
     title: { text: plain(title), font: { size: 14 }, x: 0.02, xanchor: "left" }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colour("--text"), size: 12 }, margin: { l: 60, r: 12, t: 36, b: 46 }, xaxis: x, yaxis: y, hovermode: "closest",
@@ -103,7 +104,7 @@
     const by = scored ? accuracy() : s.value, known = among.filter((i) => by[i] !== null), place = ranks(known.map((i) => by[i]));
     const shade = new Map(known.map((i, k) => [i, place[k] / Math.max(known.length - 1, 1)]));
     const marker = { size: 4, color: known.map((i) => shade.get(i)), cmin: 0, cmax: 1, colorscale: [[0, colour("--low")], [1, colour("--high")]], opacity: 0.75, showscale: true,
-      colorbar: { thickness: 8, tickvals: [0, 1], ticktext: ["low", "high"], title: { text: plain(`rank by ${scored ? "accuracy" : s.label}`), side: "right", font: { size: 11 } } } };
+      colorbar: { thickness: 8, tickvals: [0, 1], ticktext: ["low", "high"], title: { text: plain(brief(`rank by ${scored ? "accuracy" : s.label}`, 30)), side: "right", font: { size: 11 } } } };
     const dead = new Set(s.dead), gone = among.filter((i) => dead.has(i)).map((i) => y[i]).sort((a, b) => a - b), live = among.filter((i) => !dead.has(i));
     const cut = scored ? null : broken(live.map((i) => y[i]), gone), name = scored ? s.label : "accuracy";
     const placed = cut ? y.map((v, i) => (dead.has(i) ? cut.foot : v)) : y; // what has no rank is grey
@@ -118,7 +119,7 @@
     const line = (values, name, more) => {
       const among = both(values, accuracy()).sort((a, b) => accuracy()[b] - accuracy()[a]);
       const y = shares.map((s) => { const k = among.slice(0, Math.ceil(s * among.length)); return k.length < 10 ? null : spearman(k.map((i) => values[i]), k.map((i) => accuracy()[i])); });
-      return { x: shares.map((s) => 100 * s), y, name: plain(name), mode: "lines+markers", hovertemplate: "best %{x} %: ρ %{y:.3f}", ...more };
+      return { x: shares.map((s) => 100 * s), y, name: plain(brief(name, 40)), mode: "lines+markers", hovertemplate: "best %{x} %: ρ %{y:.3f}", ...more };
     };
     draw("top", [line(score().value, score().label, { line: { color: colour("--blue") } }), line(data.scores[state.other].value, data.scores[state.other].label, { line: { color: colour("--red"), dash: "dot" } }),
       line(data.counts[state.count], state.count, { line: { color: colour("--quiet"), dash: "dash" } })],
@@ -128,7 +129,7 @@
     const a = score(), b = data.scores[state.other], among = both(a.value, b.value);
     const x = ranks(among.map((i) => a.value[i])), y = ranks(among.map((i) => b.value[i]));
     const rho = spearman(among.map((i) => a.value[i]), among.map((i) => b.value[i]));
-    draw("ranks", [{ ...points(among, a.value, b.value), x: [...x], y: [...y] }], layout(`Ranks of two scores: ρ ${short(rho, 4)}`, axis(`rank by ${a.label}`), axis(`rank by ${b.label}`)));
+    draw("ranks", [{ ...points(among, a.value, b.value), x: [...x], y: [...y] }], layout(`Ranks of two scores: ρ ${short(rho, 4)}`, axis(`rank by ${a.label}`, { exponentformat: "SI" }), axis(`rank by ${b.label}`, { exponentformat: "SI" })));
   };
   const layersOf = (arch) => {
     const s = score();

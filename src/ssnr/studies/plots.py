@@ -7,7 +7,7 @@ their differences under every common colour blindness and in grey.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -37,32 +38,65 @@ _FAR = 2**20  # cells: keeps a pair of cell numbers in 64 bits
 Floats = NDArray[np.float64]
 
 
-def score_vs_accuracy(study: Study, proxies: Sequence[str] | None = None) -> Figure:
+def score_vs_accuracy(
+    study: Study, proxies: Sequence[str] | None = None, *, title: str = "", across: int = _MAX_PANELS_A_ROW
+) -> Figure:
     """One panel a proxy: score on x, accuracy on y, one dot an architecture, ρ and τ written in.
 
-    Dots are coloured by how many lie around them, so that 15,625 stay readable; dead architectures (score 0) are
-    crosses. A score that is positive and spans more than three decades is on a logarithmic axis, there dead ones stand
-    left of the smallest. Failed scores are counted in the panel, never drawn.
+    Dots are coloured by how many lie around them, so that 15,625 stay readable, and the legend says what colour stands
+    for how many. What is dead by a score that is drawn (score 0) is a cross in every panel; where such networks are far
+    less accurate than all others they have a strip of their own. A score that is positive and spans more than three
+    decades is on a logarithmic axis, there dead ones stand left of the smallest. Failed scores are counted in the
+    panel, never drawn.
 
     Args:
         study: scores × accuracies.
         proxies: as written in `study.table`, in this order; by default every proxy of the study, best first.
+        title: above all panels.
+        across: how many panels a row.
 
     Raises:
         UsageError: a proxy that the study does not hold.
     """
     rows = _rows(study, proxies)
-    across = min(len(rows), _MAX_PANELS_A_ROW)
+    panels = [(row, _points(study.scores, row)) for _, row in rows.iterrows()]
+    dead = {name for _, points in panels for name in points.loc[points["status"] == "dead", "architecture"]}
+    across = min(len(rows), across)
     down = -(-len(rows) // across)
     figure = picture(_PANEL[0] * across + 0.5, _PANEL[1] * down + 0.5)
     axes = figure.subplots(down, across, sharey=True, squeeze=False)
-    for ax, (_, row) in zip(axes.flat, rows.iterrows(), strict=False):
-        _scatter(ax, row, _points(study.scores, row))
+    most = max(_most_around(points) for _, points in panels)
+    for ax, (row, points) in zip(axes.flat, panels, strict=False):
+        _scatter(ax, row, points, dead, most)
     for ax in axes.flat[len(rows) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("\n".join([study.benchmark.name, *textwrap.wrap(describe_metric(study.benchmark), 50)]))
+    handles = _legend(most, bool(dead))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False,
+                  handletextpad=0.1, columnspacing=1.2)  # fmt: skip
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _legend(most: int, dead: bool) -> list[Line2D]:
+    """What colours and crosses mean: the number of networks in the same spot, a power of ten a colour."""
+    found = [Line2D([], [], linestyle="none", label="networks in one spot:")]
+    for power in range(len(str(most))):
+        colour = matplotlib.colormaps["cividis"](np.log(10**power) / np.log(most) if most > 1 else 0.0)
+        found.append(Line2D([], [], linestyle="none", marker="o", markersize=4, color=colour, label=f"{10**power:,}"))
+    if dead:
+        found.append(Line2D([], [], linestyle="none", marker="x", markersize=4, color=VERMILION, label="dead, score 0"))
+    return found
+
+
+def _most_around(points: pd.DataFrame) -> int:
+    """The largest number of networks in one spot of a panel."""
+    x, _ = coordinates(points)
+    drawn = (points["status"] != "dead").to_numpy() & np.isfinite(x)
+    _, density = _by_density(x[drawn], points["accuracy"].to_numpy(dtype=np.float64)[drawn])
+    return round(float(np.exp(density.max()))) if len(density) else 1
 
 
 def interactive(study: Study, proxies: Sequence[str] | None = None) -> Any:
@@ -163,8 +197,9 @@ def _points(scores: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     return points
 
 
-def _scatter(ax: Axes, row: pd.Series, points: pd.DataFrame) -> None:
-    dead = (points["status"] == "dead").to_numpy()
+def _scatter(ax: Axes, row: pd.Series, points: pd.DataFrame, elsewhere: Set[str] = frozenset(), most: int = 0) -> None:
+    """A panel; what is dead `elsewhere`, by another score, is a cross too; colours end at `most` networks in a spot."""
+    dead = (points["status"] == "dead").to_numpy() | points["architecture"].isin(list(elsewhere)).to_numpy()
     accuracy = points["accuracy"].to_numpy(dtype=np.float64)
     x, logarithmic = coordinates(points)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=logarithmic))
@@ -174,13 +209,14 @@ def _scatter(ax: Axes, row: pd.Series, points: pd.DataFrame) -> None:
         ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
     drawn = ~dead & np.isfinite(x)
     order, density = _by_density(x[drawn], accuracy[drawn])
-    ax.scatter(x[drawn][order], accuracy[drawn][order], c=density, cmap="cividis", s=4, linewidths=0, rasterized=True)
+    ax.scatter(x[drawn][order], accuracy[drawn][order], c=density, cmap="cividis", s=4, linewidths=0,
+               vmin=0, vmax=np.log(most) if most > 1 else None, rasterized=True)  # fmt: skip
     ax.scatter(x[dead], accuracy[dead], c=VERMILION, marker="x", s=12, linewidths=0.7, rasterized=True)
     _break_axis(ax, x, accuracy, drawn, dead)
     ax.text(0.97, 0.04, caption(row), transform=ax.transAxes, ha="right", va="bottom", fontsize=9,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})  # fmt: skip
     ax.set_title(row["proxy"], fontsize=10)
-    zero = ", × at 0" if dead.any() else ""
+    zero = ", × at 0" if (points["status"] == "dead").any() else ""
     ax.set_xlabel(f"score (log scale{zero})" if logarithmic else "score")
     ax.grid(linewidth=0.4, alpha=0.4)
 
@@ -198,6 +234,7 @@ def _break_axis(ax: Axes, x: Floats, accuracy: Floats, drawn: NDArray[np.bool_],
     ax.set_ylim(low - 0.14 * (high - low), high + 0.04 * (high - low))
     ax.axhspan(low - 0.14 * (high - low), low - 0.06 * (high - low), color=GREY, alpha=0.12, linewidth=0)
     strip = low - 0.1 * (high - low)
+    ax.set_yticks([tick for tick in ax.get_yticks() if low - 0.06 * (high - low) < tick <= high + 0.04 * (high - low)])
     ax.plot(x[dead], np.full(int(dead.sum()), strip), "x", color=VERMILION, markersize=4, rasterized=True)
     said = f"{float(np.median(accuracy[dead])):.3g}"
     ax.text(0.12, strip, f"dead, at {said} (axis broken)", transform=ax.get_yaxis_transform(), va="center",
