@@ -39,6 +39,13 @@ def test_what_goes_in_comes_out(tmp_path):
         assert [r.network for r in store.results(GROUP, ["net"])] == ["net"]
 
 
+def test_minus_zero_is_zero_and_no_damage(tmp_path):
+    with Store(tmp_path / "s.sqlite") as store:
+        store.add([(GROUP, Result("dead", "ok", None, None, -0.0, seconds=-0.0))])
+        (found,) = store.results(GROUP)
+        assert (found.value, found.status) == (0.0, "ok")
+
+
 def test_the_first_result_stays(tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
         store.add([(GROUP, result(unit=1.0))])

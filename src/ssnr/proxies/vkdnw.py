@@ -44,7 +44,7 @@ def decile_entropy(values: Tensor) -> float:
     """
     deciles = torch.quantile(values.double(), torch.arange(1, 10, dtype=torch.float64, device=values.device) / 10)
     shares = deciles / (deciles.sum() + EPSILON)
-    return -float((shares * (shares + EPSILON).log()).sum())
+    return 0.0 - float((shares * (shares + EPSILON).log()).sum())
 
 
 def fisher_of(capture: Capture) -> Tensor:

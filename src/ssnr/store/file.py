@@ -313,9 +313,10 @@ def _real(value: float | None) -> float | None:
 
 
 def checksum(*values: Any) -> int:
-    """CRC-32 of a row's values, layer names and moments included."""
+    """CRC-32 of a row's values, layer names and moments included; SQLite keeps no sign of zero, nor does this."""
     found = 0
     for value in values:
+        value = value + 0.0 if isinstance(value, float) else value
         content = value if isinstance(value, bytes) else repr(value).encode()
         found = zlib.crc32(content, zlib.crc32(len(content).to_bytes(8, "little"), found))
     return found
