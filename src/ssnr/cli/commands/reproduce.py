@@ -237,3 +237,54 @@ def search(
         return
     terminal.show(found.sheet().to_rich())
     print("\n".join(str(file) for file in files))
+
+
+@reproduce.command()
+def proxies(
+    out: options.Out = Path("out"),
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
+    ] = None,
+    networks: Annotated[
+        int, typer.Option(callback=options.at_least("--networks", 3), help="How many of each benchmark, at most.")
+    ] = 1000,
+    cost: Annotated[bool, typer.Option("--cost/--no-cost", help="Milliseconds on one cell of NAS-Bench-201.")] = True,
+    repeats: Annotated[
+        int, typer.Option(callback=options.at_least("--repeats", 1), help="Turns of which the least counts.")
+    ] = 3,
+    data: options.Data = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+) -> None:
+    """Every proxy of the field on the same networks: formula, source, cost, and how it ranks."""
+    import json as jsons
+
+    from ssnr.cli.sweeping import batch_of, swept
+    from ssnr.paper import field, field_page
+    from ssnr.spaces import get_space
+
+    chosen = field.parts(part)
+    options.make_folder(out)
+    for one in field.sweeps(chosen, networks):
+        space, parsed = get_space(one.space), parse_proxies(one.proxies)
+        batch = batch_of(parsed, data, space.input_shape, space.num_classes, one.samples, field.SEED)
+        swept(space, one.architectures, parsed, field.path_of(out, one.space), workers, field.SEED, batch, one.recipe)
+    kept = out / "proxies-cost.json"
+    costs = field.read_costs(kept) if cost else None
+    if cost and costs is None:
+        batch = batch_of(parse_proxies(field.PROXIES), data, (3, 32, 32), 10, 64, field.SEED)
+        assert batch is not None
+        with progress("cost") as notify:
+            costs = field.costs(batch, repeats, notify)
+        kept.write_text(jsons.dumps(costs, indent=1) + "\n")
+    with terminal.status("correlating"):
+        found = field.rows(out, chosen, networks)
+        files = field_page.write(found, costs, out)
+    if json:
+        rows = found.astype(object).where(found.notna(), None).to_dict("records")
+        terminal.print_json({"rows": rows, "cost": costs, "files": [str(file) for file in files]})
+        return
+    for title, sheet in field_page.ranks(found, quote=""):
+        terminal.show(replace(sheet, title=title).to_rich())
+    print("\n".join(str(file) for file in files))
