@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out
 JOBS   ?= 2
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test soak check bench docs clean
 
 # Installed anew when what it depends on changes.
 $(VENV)/.installed: pyproject.toml constraints.txt src/ssnr/_version.py
@@ -18,6 +18,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# The long form of tests/faults, half an hour; figures for docs/reliability.md in $(OUT)/soak.jsonl.
+soak: $(VENV)/.installed
+	@mkdir -p $(OUT) && rm -f $(OUT)/soak.jsonl
+	SSNR_SOAK=$(abspath $(OUT))/soak.jsonl $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/faults
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssnr.core.errors import UsageError
+from ssnr.core.errors import UsageError, one_line
 from ssnr.networks.trees import leaves, with_tensors
 
 # Mean and standard deviation of the training images' channels, as the field normalises them.
@@ -141,8 +141,8 @@ def read_cifar10(folder: str | Path, files: tuple[str, ...]) -> tuple[NDArray[np
                 content = _ArrayUnpickler(stream, encoding="latin1").load()
             pixels = np.asarray(content["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
             classes = np.asarray(content["labels"], dtype=np.int64)
-        except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path} is not a batch of CIFAR-10: {error}") from error
+        except Exception as error:  # a damaged pickle may raise anything
+            raise UsageError(f"{path} is not a batch of CIFAR-10: {one_line(error)}") from error
         images.append(pixels)
         labels.append(classes)
     return np.concatenate(images), np.concatenate(labels)

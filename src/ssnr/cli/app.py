@@ -194,4 +194,7 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
-    command_line()()
+    try:
+        command_line()()
+    except KeyboardInterrupt as error:  # while the commands are still being imported
+        sys.exit(_explained(error))

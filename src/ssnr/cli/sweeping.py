@@ -129,8 +129,12 @@ def architectures(space: Space, text: str, seed: int) -> list[str]:
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"--archs {text!r}: expected all, a number, or a file with one architecture a line")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--archs {path}: not readable as text ({error})") from error
     found = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if line.strip() and not line.startswith("#"):
             try:
                 found.append(space.parse(line.strip()))

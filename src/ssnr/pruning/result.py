@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +115,10 @@ class Masks:
                 content = torch.load(stream, map_location="cpu", weights_only=True)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except Exception as error:  # a damaged pickle may raise anything
             raise UsageError(f"{path} is not a file of masks (`Masks.save`, `ssnr prune`)") from error
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        whole = isinstance(content, dict) and content.get("format") == _FORMAT and isinstance(content.get("how"), dict)
+        masks = content.get("masks") if whole else None
+        if not isinstance(masks, dict) or not all(isinstance(mask, Tensor) for mask in masks.values()):
             raise UsageError(f"{path} is not a file of masks (`Masks.save`, `ssnr prune`)")
-        return cls(content["masks"], content["how"])
+        return cls(masks, content["how"])

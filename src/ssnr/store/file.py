@@ -124,6 +124,9 @@ class Store:
             if said != "ok":
                 raise StoreError(self._damaged(said))
         self._checksums = self._add_columns()
+        self._file = self.path.absolute()  # the folder of the process may change
+        there = self._file.stat()
+        self._identity = there.st_dev, there.st_ino
 
     def _add_columns(self) -> bool:
         """Bring a store of an earlier version up to date; False where it cannot be written and lacks columns."""
@@ -141,6 +144,21 @@ class Store:
                 return self._add_columns()
             return False
         return True
+
+    def _still_there(self) -> None:
+        """A file that was deleted stays writable for those who have it open: what they write is lost.
+
+        Raises:
+            StoreError: this is what happened.
+        """
+        try:
+            there = self._file.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != self._identity:
+            raise StoreError(
+                f"store {self.path}: the file was deleted or replaced meanwhile; the same command begins another"
+            )
 
     def _damaged(self, what: str) -> str:
         return f"store {self.path} is damaged ({what}): `ssnr check {self.path} --repair` keeps what can be read"
@@ -191,6 +209,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._still_there()
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:

@@ -58,6 +58,12 @@ def parts(path: Path) -> list[Part]:
     found = list(_parts(content, ()))
     if not found:
         raise BenchmarkError(f"{path}: not NAS-Bench-Suite-Zero's layout: no record with arch and {ACCURACY}")
+    for part in found:
+        if part.space and part.space not in NASLIB_SPACES:
+            raise BenchmarkError(
+                f"{path}: not NAS-Bench-Suite-Zero's layout: it names the space {part.space!r}, expected one of "
+                f"{', '.join(NASLIB_SPACES)}"
+            )
     named = re.search("|".join(sorted(NASLIB_SPACES, key=len, reverse=True)), path.name.lower())
     return [part if part.space or not named else Part(named[0], part.dataset, part.records) for part in found]
 
@@ -120,7 +126,7 @@ def scores(path: Path, architectures: Sequence[str], records: Sequence[Any], pla
     columns: dict[str, list[float]] = {}
     for position, record in enumerate(records):
         for proxy in (name for name in record if name not in _DESCRIPTIONS):
-            value = record[proxy]["score"] if isinstance(record[proxy], dict) else record[proxy]
+            value = record[proxy].get("score") if isinstance(record[proxy], dict) else record[proxy]
             if not tables.finite(value):
                 raise BenchmarkError(f"{path}: {places[position]}: {proxy} is {value!r}, expected a number")
             column = columns.setdefault(proxy, [float("nan")] * len(records))

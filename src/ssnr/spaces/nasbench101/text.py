@@ -62,8 +62,10 @@ def _from_text(text: str) -> Cell:
             )
         own = sorted({int(source) for source in listed.split(",") if source})
         if own and own[-1] >= vertex:
+            shown = " ".join(op.split())[:60]
             raise ArchitectureError(
-                f"{_WHERE}: vertex {vertex} ({op}) is fed by {own[-1]}, expected vertices before it, 0 … {vertex - 1}"
+                f"{_WHERE}: vertex {vertex} ({shown}) is fed by {own[-1]}, expected vertices before it, "
+                f"0 … {vertex - 1}"
             )
         ops.append(op)
         sources.append(tuple(own))
