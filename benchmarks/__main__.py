@@ -38,6 +38,7 @@ SUITES = {
     "floor": Suite("benchmarks.floor:rows", "NAS-Bench-201, synflow, all networks, one core: how far from the floor"),
     "rates": Suite("benchmarks.floor:rates", "Rates of plain torch convolutions, one core, GFLOP/s"),
     "single": Suite("benchmarks.single:rows", "`score(net)` against a bare forward and backward pass"),
+    "one_image": Suite("benchmarks.one_image:rows", "NAS-Bench-201, one image of noise, ms a cell"),
     "gradients": Suite("benchmarks.gradients:rows", "Gradient saliencies"),
 }
 
