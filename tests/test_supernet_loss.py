@@ -88,15 +88,17 @@ def test_other_spaces_layer_by_layer(name, dtype):
     check(net, archs, noise(net.space.input_shape, net.space.num_classes, 2, seed=3))
 
 
-def test_against_autograd_of_one_network_and_one_image():
+def test_twenty_cells_against_autograd_of_each_network_and_one_image():
     net = Supernet("nasbench201/imagenet16-120", dtype=torch.float64, seed=5)
-    arch = SPACES["nasbench201/imagenet16-120"]
-    (result,) = net.results([arch], "plain_noise")
-    alone = net.network(arch).double().train()
     batch = noise((3, 16, 16), 120, 1, seed=5)
-    F.cross_entropy(alone(batch.inputs.double()), batch.targets).backward()
-    expected = from_tensors({name: p.detach() * p.grad for name, p in alone.named_parameters() if p.dim() > 1})
-    assert largest_difference(result.moments, expected) < 1e-10
+    archs = [SPACES["nasbench201/imagenet16-120"], *net.space.sample_many(19, np.random.default_rng(2))]
+    for result in net.results(archs, "plain_noise"):
+        alone = net.network(result.network).double().train()
+        F.cross_entropy(alone(batch.inputs.double()), batch.targets).backward()
+        weights = {name: p for name, p in alone.named_parameters() if p.dim() > 1}
+        expected = from_tensors({name: None if p.grad is None else p.detach() * p.grad for name, p in weights.items()},
+                                {name: p.numel() for name, p in weights.items()})  # fmt: skip
+        assert largest_difference(result.moments, expected) < 1e-10, result.network
 
 
 @pytest.mark.parametrize("first", ["none", "nor_conv_3x3"])

@@ -125,9 +125,11 @@ def measure_noise(job: Job, names: Sequence[str]) -> dict[str, Result]:
     """Plain and grasp on drawn images: of the kinds that the network may take, the first that it does."""
     of = {name.removesuffix(NOISE): name for name in names}
     first: dict[str, Result] = {}
-    for batch, loss in drawn(job.model(), job.batch, job.input_shape, job.seed, job.loss):
+    model = job.model()
+    for batch, loss in drawn(model, job.batch, job.input_shape, job.seed, job.loss):
         seed_everything(job.seed)
-        found = _measured(replace(job, batch=batch, loss=loss), _GRADIENT, list(of))
+        # The notes of one kind of input are none of another's.
+        found = _measured(replace(job, batch=batch, loss=loss), _GRADIENT, list(of), None if first else model)
         first = first or found  # the first reason counts
         if any(result.status != "failed" for result in found.values()):
             first = found
@@ -135,9 +137,9 @@ def measure_noise(job: Job, names: Sequence[str]) -> dict[str, Result]:
     return {of[name]: result for name, result in first.items()}
 
 
-def _measured(job: Job, passes: _Passes, names: Sequence[str]) -> dict[str, Result]:
+def _measured(job: Job, passes: _Passes, names: Sequence[str], model: Model | None = None) -> dict[str, Result]:
     """One family, in float32 where the network calls what only exists in lower precision than the recipe's."""
-    found = _once(job, passes, names, ())
+    found = _once(job, passes, names, (), model)
     lower = replace(job.recipe, dtype="float32", synflow_dtype="float32")
     lacking = [name for name in names if found[name].kind == "precision"]
     if not lacking or lower == job.recipe:
@@ -147,9 +149,11 @@ def _measured(job: Job, passes: _Passes, names: Sequence[str]) -> dict[str, Resu
     return found | {name: result for name, result in again.items() if result.status != "failed"}
 
 
-def _once(job: Job, passes: _Passes, names: Sequence[str], notes: tuple[str, ...]) -> dict[str, Result]:
+def _once(
+    job: Job, passes: _Passes, names: Sequence[str], notes: tuple[str, ...], model: Model | None = None
+) -> dict[str, Result]:
     """Moments of each signal, with what a reader should know of all of them."""
-    model = job.model()
+    model = model or job.model()
     model.notes.update(dict.fromkeys(notes))
     inputs = _Inputs(job, passes)
     before = random_states()
