@@ -104,7 +104,7 @@ def test_swap_counts_columns_and_regions_count_rows() -> None:
     found = codes("0011", "0101", "0011")
     assert swap_score([found]) == 4
     assert swap_score([found, codes("0", "1", "0")]) == 4
-    assert regions([found]) == 2
+    assert regions(agreements(found)) == 2
 
 
 def test_swap_of_more_samples_than_one_word_has_bits() -> None:

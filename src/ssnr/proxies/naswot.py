@@ -50,6 +50,11 @@ def log_determinant(kernel: Tensor, name: str) -> float:
     return float(values.log().sum())
 
 
+def summed(codes: Iterable[Tensor]) -> Tensor:
+    """Σ K_a over activations a, (N, N) float64."""
+    return torch.stack([agreements(code) for code in codes]).sum(0)
+
+
 def naswot_score(codes: Iterable[Tensor], name: str = "naswot") -> float:
     """Ln |det Σ K_a| over activations a (Mellor, Turner, Storkey & Crowley, ICML 2021).
 
@@ -60,11 +65,22 @@ def naswot_score(codes: Iterable[Tensor], name: str = "naswot") -> float:
     Raises:
         ScoringError: the sum of K is singular.
     """
-    return log_determinant(torch.stack([agreements(code) for code in codes]).sum(0), name)
+    return log_determinant(summed(codes), name)
+
+
+def kernel_of(context: Any, name: str) -> Tensor:
+    """Σ K_a of a network's activations, once for all that read it.
+
+    Raises:
+        ScoringError: the network has none.
+    """
+    if "agreements" not in context.cache:
+        context.cache["agreements"] = summed(capture_of(context).codes(name))
+    kernel: Tensor = context.cache["agreements"]
+    return kernel
 
 
 def naswot(context: Any) -> float:
     """Ln |det K|, K_ij the number of activation units at which images i and j agree (Mellor et al., ICML 2021)."""
-    capture = capture_of(context)
-    capture.pairs("naswot")
-    return naswot_score(capture.codes("naswot"))
+    capture_of(context).pairs("naswot")
+    return log_determinant(kernel_of(context, "naswot"), "naswot")

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ssnr.proxies.capture import capture_of
+from ssnr.proxies.naswot import kernel_of
 
 
 def packed(codes: Iterable[Tensor]) -> np.ndarray[Any, Any]:
     """The code of each unit over N samples, as one row of bytes a unit."""
-    parts = [np.packbits(code.cpu().numpy(), axis=0) for code in codes]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1).T)
+    # Turned first, so that a unit's bits lie side by side: several times as fast as packing down the columns.
+    return np.concatenate([np.packbits(code.T.contiguous().cpu().numpy(), axis=1) for code in codes])
 
 
 def swap_score(codes: Iterable[Tensor]) -> int:
@@ -30,14 +31,18 @@ def swap_score(codes: Iterable[Tensor]) -> int:
     return len(np.unique(rows[:, 0])) if rows.shape[1] == 1 else len(np.unique(rows, axis=0))
 
 
-def regions(codes: Iterable[Tensor]) -> float:
+def regions(kernel: Tensor) -> float:
     """Σ_n 1 / (number of samples with the code of sample n): how many linear regions the samples lie in.
 
-    >>> regions([torch.tensor([[True, True], [True, True], [True, False]])])
+    Args:
+        kernel: (N, N) number of units at which two samples agree; all of them where the codes are the same.
+
+    >>> from ssnr.proxies.naswot import agreements
+    >>> regions(agreements(torch.tensor([[True, True], [True, True], [True, False]])))
     2.0
     """
-    whole = np.packbits(torch.cat([code.cpu() for code in codes], 1).numpy(), axis=1)
-    return float(len(np.unique(whole, axis=0)))
+    same = kernel == kernel.diagonal()[:, None]
+    return float((~torch.tril(same, -1).any(1)).sum())  # those that are like none before
 
 
 def swap(context: Any) -> float:
@@ -51,4 +56,4 @@ def swap(context: Any) -> float:
 
 def linear_regions(context: Any) -> float:
     """Number of linear regions that the images lie in (Chen, Gong & Wang, ICLR 2021)."""
-    return regions(capture_of(context).codes("linear_regions"))
+    return regions(kernel_of(context, "linear_regions"))
