@@ -41,7 +41,7 @@ def test_every_reader_is_tried_and_reads_what_is_right(readers, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_changed_file_is_read_or_refused_in_one_line_and_runs_nothing(readers, tmp_path, name):
-    found = fuzzing.fuzz(readers[name], tmp_path, times(50, 10_000))
+    found = fuzzing.fuzz(readers[name], tmp_path, times(50, 2_000))
     figure("files", name, read=found.read, refused=found.refused, wrong=len(found.wrong))
     assert found.wrong == []
 

@@ -115,7 +115,8 @@ def test_a_worker_and_then_a_node_that_are_killed_cost_their_chunks_which_run_ag
     for number, row in enumerate(ssnr.sweep(SPACE, archs, ["synflow"], store=tmp_path / "b.sqlite", executor="ray")):
         found[row.architecture] = row.scores
         if number == 2:
-            next(p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("ray::_there")).kill()
+            ours = psutil.Process().children(recursive=True)
+            next(process for process in ours if process.name().startswith("ray::_there")).kill()
         if number == 20:
             made.remove_node(nodes.pop(), allow_graceful=False)
     assert found == alone
