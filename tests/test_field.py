@@ -47,6 +47,15 @@ def test_rows_are_of_every_proxy_that_the_store_holds_and_of_controls(folder):
     assert (found.loc["ntk", "n"], found.loc["ntk", "failed"]) == (7, 1)
 
 
+def test_controls_stand_once_on_the_most_networks_where_a_sweep_is_not_done(folder):
+    with Store(field.path_of(folder, SPACE)) as store:
+        done = Group(SPACE, "zico", str(field.RECIPE), 0, "noise:4")
+        store.add((done, Result(a, "ok", None, None, SWAP[a])) for a in "abcde")
+    found = field.rows(folder, [PART]).set_index("proxy")
+    assert found.index.is_unique
+    assert (found.loc["zico", "n"], found.loc["swap", "n"], found.loc["layers", "n"]) == (5, 8, 8)
+
+
 def test_lower_is_better_is_turned_round_with_its_interval(folder):
     found = field.rows(folder, [PART]).set_index("proxy").loc["ntk"]
     assert found["spearman"] == found["kendall"] == 1.0

@@ -126,7 +126,8 @@ def rows(folder: str | Path, chosen: Iterable[Part], networks: int = MOST, *, ci
             asked = [name for name in PROXIES if name in held]
             asked += [name for name in COMBINED if _members(name) <= held | set(CONTROLS)]
             table = study(store, benchmark, asked, recipe=RECIPE, seed=SEED, published=published, ci=ci).table
-        made = pd.DataFrame([_row(part, row) for row in table.to_dict("records")])
+        table = table.sort_values("n", ascending=False, kind="stable").drop_duplicates(["proxy", "kind"])
+        made = pd.DataFrame([_row(part, row) for row in table.to_dict("records")])  # controls once, on the most
         found.append(made.sort_values("kendall", ascending=False, na_position="last", kind="stable"))
     return pd.concat(found, ignore_index=True)
 
