@@ -156,7 +156,7 @@ def test_the_batch_that_was_used_is_said_and_its_labels_fit_the_network(nets):
          "unknown population 'use': did you mean used"),
         (["score", "nasbench201:0", "-p", "rank(snip/layerwise_ssnr(0.5,8),zen)"], 2,
          "a combination of ranks, which one network does not have"),
-        (["reproduce", "fig3"], 2, "unknown command 'fig3': expected evidence, fig1, fig2, search or table1"),
+        (["reproduce", "fig3"], 2, "unknown command 'fig3': expected evidence, fig1, fig2, proxies, search or table1"),
         (["list", "proxy"], 2, "unknown list 'proxy': did you mean proxies"),
         (["fetch", "nasbench"], 2, "unknown benchmark 'nasbench'"),
         (["score"], 2, "Missing argument"),

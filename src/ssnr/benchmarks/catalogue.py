@@ -134,7 +134,7 @@ def fetch(name: str | Path, source: str | None = None) -> list[Path]:
 
 
 def published(name: str) -> pd.DataFrame:
-    """Proxy values that others published for a benchmark's architectures: one column a proxy, NaN where it failed.
+    """Proxy values that others published for a benchmark's architectures: one column per proxy, NaN where it failed.
 
     `frame.attrs["files"]` says for each column which files it is from.
 

@@ -35,7 +35,7 @@ class Facts:
 
     @property
     def label(self) -> str:
-        """Everything that makes this accuracy another one than the next row's, in one line."""
+        """One line that tells this accuracy apart from all others."""
         parts = [
             self.metric,
             "" if self.split and self.split in self.metric else f"split {self.split or 'not stated'}",

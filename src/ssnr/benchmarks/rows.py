@@ -153,7 +153,7 @@ class Published(NamedTuple):
 
     Attributes:
         files: names in `sources.FILES`.
-        read: those files' paths → one column a proxy.
+        read: those files' paths → one column per proxy.
         columns: the proxies, as the files call them.
     """
 

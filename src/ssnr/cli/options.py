@@ -103,8 +103,8 @@ Init = Annotated[
     str | None,
     typer.Option(
         callback=one_of("--init", INITS),
-        help="independent (the default): every network draws its own weights; shared: all have a supernet's, and "
-        "synflow is scored in batches of many networks, several times faster.",
+        help="independent (the default): every network draws its own weights; shared: all networks take "
+        "theirs from one supernet; synflow, snip and plain are then scored many at a time, several times faster.",
     ),
 ]
 Data = Annotated[
@@ -128,7 +128,9 @@ SPACE = "A search space, such as nasbench201 or nasbench201/cifar100, or of your
 SpaceShape = Annotated[
     str | None,
     typer.Option(
-        "--input-shape", callback=_shape, help="Of a space of your own: one input without the batch, such as 3,32,32."
+        "--input-shape",
+        callback=_shape,
+        help="Shape of one input of your own space, without the batch, such as 3,32,32.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]

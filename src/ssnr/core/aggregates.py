@@ -1,6 +1,6 @@
 """Moments → one number. Pure functions of `Moments`: a new one over an old store costs no scoring.
 
-An aggregate returns a `ScaledNumber` number, mantissa · 2**exponent, so that a sum of 1e323 keeps its logarithm.
+An aggregate returns a `ScaledNumber`, mantissa · 2**exponent, so that a sum of 1e323 keeps its logarithm.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def bars(
     mark: float | None = None,
     backend: str = "matplotlib",
 ) -> Any:
-    """Bars side by side: a row a name, a panel a column; logarithmic where all is positive over three decades.
+    """Bars side by side: a row per name, a panel per column; logarithmic where all is positive over three decades.
 
     Args:
         names: of the rows, top to bottom.

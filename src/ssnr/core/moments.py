@@ -1,4 +1,4 @@
-"""The narrow waist: what is kept of a layer's saliency, and nothing else.
+"""Moments: the six numbers and one exponent that are kept of each layer's saliency.
 
 Every saliency ends here, every aggregate starts here. A layer l with saliencies S_1 … S_N is kept as
 
@@ -41,7 +41,7 @@ class Rules(NamedTuple):
 
     ddof: int = 0  # σ² = m2 / (N − ddof): 0 is the biased estimate of the paper
     degenerate: str = "zero"  # what a layer without spread adds to layer-wise SSNR: "zero" or its "sum"
-    idle: str = "exclude"  # whether dead and unused layers count in N and σ of the whole: "exclude" or "zeros"
+    idle: str = "exclude"  # whether dead and unused layers count in N and σ of the whole network: "exclude" or "zeros"
 
 
 class LayerScore(NamedTuple):
@@ -116,7 +116,7 @@ class Moments:
         return np.where(self.dead, 0.0, ratio)
 
     def layers(self) -> tuple[LayerScore, ...]:
-        """The table behind a score, one row a layer."""
+        """The table of a score, one row per layer."""
         flags: NDArray[np.object_] = np.full(len(self.names), None, dtype=object)
         flags[self.degenerate] = "degenerate"
         flags[self.dead] = "dead"

@@ -51,7 +51,7 @@ class Score:
         return tuple(listed[0].split(", ")) if listed else ()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer: name, numel, total, sigma, ratio, flag."""
+        """One row per layer: name, numel, total, sigma, ratio, flag."""
         return views.layers_frame(self.layers)
 
     def plot(self, *, backend: str = "matplotlib") -> Any:
@@ -73,7 +73,7 @@ class Scores(dict[str, Score]):
     """The scores of one network, by proxy: a dictionary that notebooks show as a table."""
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a proxy: value, log_value, status, reason, notes."""
+        """One row per proxy: value, log_value, status, reason, notes."""
         return views.scores_frame(self)
 
     def plot(self, *, backend: str = "matplotlib") -> Any:
@@ -135,9 +135,9 @@ class Counts(NamedTuple):
     """The controls that every study shows beside its proxies.
 
     `params` counts every parameter of the built network, `trainable` those that ask for gradients, `flops` its
-    multiply-accumulates for one image
-    (convolutions and linear layers, plus one per output element where there is a bias), `reachable_params` the scored
-    weights on some path from the input to the output, `layers` the scored layers on such a path.
+    multiply-accumulates for one image (convolutions, linear layers, recurrent gates and attention, plus one per output
+    element where a convolution or linear layer has a bias), `reachable_params` the scored weights on some path from the
+    input to the output, `layers` the scored layers on such a path.
     """
 
     params: int

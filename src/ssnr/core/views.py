@@ -56,14 +56,14 @@ def _counted(count: int, what: str) -> str:
 
 
 def layers_frame(layers: Sequence[LayerScore]) -> pd.DataFrame:
-    """One row a layer."""
+    """One row per layer."""
     import pandas as pd
 
     return pd.DataFrame(layers, columns=list(LayerScore._fields))
 
 
 def scores_frame(scores: Mapping[str, Score]) -> pd.DataFrame:
-    """One row a proxy."""
+    """One row per proxy."""
     import pandas as pd
 
     columns = ["proxy", "value", "log_value", "status", "reason", "notes"]
@@ -84,7 +84,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: st
 
 
 def score_html(score: Score) -> str:
-    """The headline, notes, and a row a layer."""
+    """The headline, notes, and a row per layer."""
     shown = score.layers[:_MOST_ROWS]
     rows = [
         (layer.name, f"{layer.numel:,}", number(layer.total), number(layer.sigma), number(layer.ratio),
@@ -101,7 +101,7 @@ def score_html(score: Score) -> str:
 
 
 def scores_html(scores: Mapping[str, Score]) -> str:
-    """A row a proxy."""
+    """A row per proxy."""
     rows = [
         (name, number(s.value, s.log_value), s.status, "; ".join(filter(None, (s.reason, *s.notes))))
         for name, s in scores.items()

@@ -19,8 +19,8 @@ class Pool(NamedTuple):
     Attributes:
         size: how many chunks they work on at once.
         each: `(work, chunks, workers, limits)` → what `work` makes of the chunks, in any order. Each chunk comes back
-            as `Done` or `Lost`; a few chunks a worker are taken from `chunks` ahead, no more, and `chunks` may give
-            more after it has ended, where one was lost.
+            as `Done` or `Lost`; at most a few chunks per worker are taken from `chunks` in advance. If one is lost,
+            `chunks` may yield more after it was exhausted.
     """
 
     size: int

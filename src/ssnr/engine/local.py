@@ -97,7 +97,7 @@ def _here(work: Work, chunks: Iterable[Any]) -> Iterator[Done]:
 class Kept:
     """One worker process that is kept from chunk to chunk, with the limits of `each`; another takes its place if lost.
 
-    It imports all by itself: a fork server for each would take as much memory again.
+    It is started without a fork server, which would need as much memory again.
     """
 
     def __init__(self, payload: bytes, limits: Limits) -> None:
@@ -233,7 +233,7 @@ def _started(payload: bytes, limits: Limits, context: Any = None) -> _Worker:
 
 
 def _looked_at(worker: _Worker, answers: bool, limits: Limits) -> Done | Lost | None:
-    """What there is to say of a busy worker.
+    """The worker's answer, `Lost` if it died or took too long, None if it is still busy.
 
     Raises:
         SsnrError: it died before it could begin.

@@ -1,6 +1,6 @@
 """Score many architectures into a store: each network once, in worker processes, resumable at any moment.
 
-The only file that knows devices. Workers (`local`) build one network at a time and send back moments; the parent
+Workers (`local`) build one network at a time and send back moments; the parent
 commits a chunk in one transaction, so memory does not grow with the number of architectures and a kill loses at most
 the chunks in flight.
 """
@@ -45,7 +45,7 @@ class Row:
     scores: Scores
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a proxy: value, log_value, status, reason, notes."""
+        """One row per proxy: value, log_value, status, reason, notes."""
         return self.scores.to_frame()
 
     def plot(self, *, backend: str = "matplotlib") -> Any:
@@ -203,7 +203,7 @@ def run(
     limits: Limits | None = None,
     gpus: float = 0.0,
 ) -> Iterator[Progress]:
-    """Score what is missing, a commit a chunk; yields after each.
+    """Score what is missing, a commit per chunk; yields after each.
 
     A network whose worker dies or takes too long is tried once more alone, and is a failure if that happens again.
     Only this process writes to the store.

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from ssnr.supernet import Supernet
 
 
-# --- where networks are scored --------------------------------------------------------------------------------
-
-
 def timed_chunk(job: Job, chunk: Chunk) -> tuple[float, Scored]:
     """The seconds that a chunk took, and what came of it."""
     started = time.perf_counter()

@@ -81,7 +81,7 @@ def _is_ours(hook: Any) -> bool:
     return hook is refresh or isinstance(hook, BasePruningMethod)
 
 
-def survivors(tensors: Mapping[str, Tensor | None], masks: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+def without_pruned(tensors: Mapping[str, Tensor | None], masks: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
     """The entries that are not pruned away, flat where a layer has a mask: a pruned weight is not counted at all."""
     return {
         name: tensor if tensor is None or name not in masks else tensor[masks[name].to(tensor.device)]
@@ -94,7 +94,7 @@ def counted(scored: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[s
     return {name: int(masks[name].sum()) if name in masks else p.numel() for name, p in scored.items()}
 
 
-def surviving(name: str, values: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+def with_pruned_zero(name: str, values: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
     """The values with 0 where the weight is pruned away."""
     return values if name not in masks else torch.where(masks[name].to(values.device), values, 0)
 

@@ -126,7 +126,7 @@ class Model:
                 floating = tensor.is_floating_point()
                 value = tensor.detach().to(dtype, copy=True) if floating else tensor.detach().clone()
                 if slot.name in self.masks:
-                    value = _masks.surviving(slot.name, value, self.masks)
+                    value = _masks.with_pruned_zero(slot.name, value, self.masks)
                 value = change(value) if floating and change else value
                 if self._one_precision and isinstance(tensor, nn.Parameter):
                     value.__dict__.update(tensor.__dict__)  # what users write on them

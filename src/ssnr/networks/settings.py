@@ -14,7 +14,7 @@ import torch
 
 
 def kept_settings() -> Callable[[], None]:
-    """What puts torch's settings back to what they are now."""
+    """A function that puts torch's settings back to their present values."""
     before = [read() for read, _ in _SETTINGS]
 
     def restore() -> None:
@@ -87,7 +87,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def drawn() -> dict[str, Any]:
+def random_states() -> dict[str, Any]:
     """The random states, to compare: a pass that changes one of them draws random numbers."""
     found: dict[str, Any] = {"torch": torch.get_rng_state().numpy().tobytes(), "random": random.getstate()}
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What must not be as the user has it while a pass runs: compiled code, checkpoints, hooks, sparse gradients."""
+"""Switch off, during a pass, what would disturb it: compiled code, checkpoints, hooks, sparse gradients."""
 
 from __future__ import annotations
 

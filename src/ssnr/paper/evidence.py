@@ -209,7 +209,7 @@ class Evidence:
     """What the store says.
 
     Attributes:
-        table: one row a part, population and proxy or control: part, title, population, proxy, kind, n, dead, failed,
+        table: one row per part, population and proxy or control: part, title, population, proxy, kind, n, dead, failed,
             seeds, spearman, kendall (means over seeds), spearman_sd, kendall_sd, kendall_lo, kendall_hi (of seed 0),
             choice and regret of the highest score (mean over seeds), precision@1%, @5%, @10% and ndcg@10%.
         top: spearman and kendall within the most accurate share, of seed 0: part, proxy, share, k, spearman, kendall.

@@ -1,7 +1,7 @@
 """The proxies of the field on the same networks: which networks, what a store says of them, and what a proxy costs.
 
-Every part takes the first networks of one order that is drawn from the seed, so that more of them are the same and
-more. `sweeps` says what has to be scored, `rows` reads it and scores nothing.
+The order of networks is drawn once from the seed: a larger number takes the same networks and adds others. `sweeps`
+says what has to be scored, `rows` reads it and scores nothing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def path_of(folder: Path, space: str) -> Path:
 def rows(folder: str | Path, chosen: Iterable[Part], networks: int = MOST, *, ci: bool = True) -> pd.DataFrame:
     """ρ and τ of every proxy, combination, control and published column of every part.
 
-    The order of a proxy of which lower values are better is turned round.
+    Where lower values are better, the sign of ρ and τ is reversed.
 
     Returns:
         part, title, proxy, kind ("proxy", "control" or "published"), n, failed, spearman, spearman_lo, spearman_hi,
@@ -165,7 +165,7 @@ CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|nor_con
 def costs(batch: Batch, repeats: int, notify: Callable[[str, int, int], None] | None = None) -> dict[str, float]:
     """Least milliseconds of processor time of each proxy alone on one cell of NAS-Bench-201, of all, and of grasp.
 
-    Ways take turns, so that a slow minute of the machine is one of all. One thread, the recipe's float32.
+    All are timed in turn, so that a slow minute affects all of them alike. One thread, the recipe's float32.
 
     Returns:
         way → milliseconds: "one forward pass", "grasp", "all together" and the names of proxies.

@@ -51,7 +51,7 @@ def to_markdown(found: pd.DataFrame, costs: Mapping[str, float] | None) -> str:
 
 
 def what(costs: Mapping[str, float] | None) -> Sheet:
-    """One row a proxy: formula, source, what it reads, passes, and milliseconds where they were measured."""
+    """One row per proxy: formula, source, what it reads, passes, and milliseconds where they were measured."""
     headings = ["proxy", "formula", "source", "reads", "passes"]
     if costs is not None:
         headings += ["ms", "of a forward pass"]

@@ -41,7 +41,7 @@ class Picks:
     """What searches found.
 
     Attributes:
-        table: one row a benchmark, budget, proxy and number of trials: benchmark, budget (parameters, NaN for any), n
+        table: one row per benchmark, budget, proxy and number of trials: benchmark, budget (parameters, NaN for any), n
             (networks within it), proxy, trials, accuracy (mean over repeats), spread (standard deviation), optimum
             (best accuracy within the budget), random (mean accuracy within the budget), repeats.
     """
@@ -118,7 +118,7 @@ def summary(searches: pd.DataFrame) -> pd.DataFrame:
 def simulated(
     part: Part, scores: pd.DataFrame, accuracy: NDArray[np.float64], repeats: int, seed: int
 ) -> list[dict[str, object]]:
-    """One row a search: scores are columns by proxy, rows by architecture."""
+    """One row per search: scores are columns by proxy, rows by architecture."""
     space = get_space(part.space)
     params = np.array([space.counts(arch).params for arch in scores.index])
     columns = {proxy: params if proxy == "params" else scores[proxy].to_numpy(dtype=float) for proxy in PROXIES}
@@ -140,7 +140,7 @@ def simulated(
 
 
 def figure(found: Picks) -> Figure:
-    """Accuracy of the pick over trials: a column a benchmark, above without a budget, below with one."""
+    """Accuracy of the pick over trials: a column per benchmark, above without a budget, below with one."""
     titles = list(dict.fromkeys(found.table["benchmark"]))
     bands = -(-len(titles) // _COLUMNS)
     page = picture(11.0, 6.4 * bands)

@@ -13,7 +13,7 @@ from ssnr.studies.plots import _MAX_PANELS_A_ROW, BLUE, GREEN, VERMILION, _estim
 
 
 def table1(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """One panel a column of table 1: Kendall τ with its interval, the paper's value as a diamond, controls as squares.
+    """One panel per column: Kendall τ with its interval; a diamond is the paper's value, squares are controls.
 
     Args:
         table: `Table1Result.table`.
@@ -56,7 +56,7 @@ def pruning_curve(table: pd.DataFrame) -> Figure:
     the left to the sparsest network on the right, on a logarithmic axis.
 
     Args:
-        table: of `experiments.curve`.
+        table: as `pruning_runs.curve` returns it.
     """
     shares, follows = relative(table), tracking(table)
     readings = list(dict.fromkeys(table["reading"]))

@@ -128,7 +128,7 @@ class Table1Result:
     """Table 1 and what it says.
 
     Attributes:
-        table: one row a proxy or control and column: column, proxy, kind, kendall, kendall_lo, kendall_hi, spread
+        table: one row per proxy or control and column: column, proxy, kind, kendall, kendall_lo, kendall_hi, spread
             (standard deviation over seeds), seeds, spearman, n, failed, dead, paper, best (of its column, without
             controls).
         notes: protocol, and where the paper's value lies outside the interval.
@@ -154,7 +154,7 @@ class Table1Result:
         return self.sheet().to_latex()
 
     def sheet(self) -> Sheet:
-        """One row a proxy or control, one column a benchmark."""
+        """One row per proxy or control, one column per benchmark."""
         by_key = {key: rows.set_index("proxy") for key, rows in self.table.groupby("column")}
         columns = [Shown("proxy", named, right=False)]
         for key, title in self.titles.items():

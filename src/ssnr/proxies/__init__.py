@@ -1,1 +1,1 @@
-"""Proxies that are one number of a network, and no sum over its weights; one file an algorithm."""
+"""Proxies that are one number of a network, and no sum over its weights; one file per algorithm."""

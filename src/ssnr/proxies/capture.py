@@ -96,11 +96,11 @@ class Capture:
             weights: whether to build a graph of the scored weights.
             codes: whether to keep what is positive, of activations and of layers.
             maps: whether to keep the first sample's feature maps.
-            watch: whether to look at operations at all.
-            mode: instead of the recipe's.
-            blocks: whether to keep blocks of what layers, norms and activations put out.
-            layer: is called with what each scored weight's product puts out.
-            every: whether the graph is one of every parameter and not of the scored weights only.
+            watch: whether to record anything.
+            mode: train or eval; by default the recipe's.
+            blocks: whether to keep blocks of what layers, norms and activations output.
+            layer: is called with the output of each scored weight's product.
+            every: whether there are gradients of every parameter, not only of scored weights.
 
         Raises:
             ScoringError: the pass raised.
@@ -181,12 +181,12 @@ class Capture:
         batch = self._batch
         for n in range(self.samples):
             s = slice(n, n + 1)
-            with self.alone():
+            with self.of_one_sample():
                 found = self.loss_gradients(part(batch.inputs, s), part(batch.targets, s))
             yield found
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def of_one_sample(self) -> Iterator[None]:
         """While a pass of one sample runs: says why a batch norm of single values has no statistics."""
         try:
             yield
@@ -222,7 +222,7 @@ class Capture:
         if not watch.whole or not sources or not value.requires_grad or reaches(value, unseen):
             return False
         gradients(value, sources)
-        return not any(watch.seen.values())  # a layer beside the way from the inputs is not come by
+        return not any(watch.seen.values())  # the backward pass does not reach a layer beside the way from the inputs
 
     def watched(
         self, make: Callable[[dict[int, str]], Mode], wanted: Iterable[str]
@@ -313,7 +313,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The first floating tensor of an output, one row a sample.
+    """The first floating tensor of an output, one row per sample.
 
     Raises:
         ScoringError: none.

@@ -18,7 +18,7 @@ from ssnr.core.moments import from_tensors
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.core.results import Counts
 from ssnr.networks.calling import Forward
-from ssnr.networks.masks import counted, survivors
+from ssnr.networks.masks import counted, without_pruned
 from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
 from ssnr.networks.trees import one_sample, to_device
@@ -123,7 +123,7 @@ def _by_shapes(
 def _reachable(model: Model, input_shape: tuple[int, ...] | None, inputs: Any) -> tuple[int, int]:
     signal = synflow_of(model, input_shape, inputs, whole=False)
     numel = counted(model.scored, model.masks)
-    moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
+    moments = from_tensors(without_pruned(signal.tensors, model.masks), numel, exponent=signal.exponents)
     live = ~moments.dead & (not signal.dead)
     return int(moments.numel[live].sum()), int(live.sum())
 

@@ -32,7 +32,7 @@ class PerSample(TorchFunctionMode):
     constants.
 
     Attributes:
-        seen: how many uses of a layer the backward pass has still to come by; `take` gets its gradient after the last.
+        seen: how many uses of a layer the backward pass has not reached yet; `take` gets its gradient after the last.
         whole: whether everything that ran can be told apart so.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssnr.core.errors import ScoringError
 from ssnr.core.moments import from_tensors
-from ssnr.networks.masks import counted, survivors
+from ssnr.networks.masks import counted, without_pruned
 from ssnr.proxies.capture import capture_of
 from ssnr.proxies.lnwot import layer_determinants
 from ssnr.saliencies import synflow_of
@@ -30,7 +30,7 @@ def t_cet(context: Any) -> float:
     signal = synflow_of(model, context.input_shape, context.batch.inputs, whole=False)
     if signal.dead:
         raise ScoringError("t_cet: the output does not depend on the input, so that no layer has an SSNR")
-    tensors = survivors(signal.tensors, model.masks)
+    tensors = without_pruned(signal.tensors, model.masks)
     moments = from_tensors(tensors, counted(model.scored, model.masks), exponent=signal.exponents)
     layers = moments.under(context.recipe.rules).layers()
     return t_cet_score(layer_determinants(capture.data.outputs), {layer.name: layer.ratio for layer in layers})

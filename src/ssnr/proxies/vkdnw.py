@@ -83,7 +83,7 @@ def _of_sample(capture: Capture, names: list[str], n: int) -> Tensor:
     """The same of one image (C − 1, parameters)."""
     assert capture.batch is not None
     one = part(capture.batch.inputs, slice(n, n + 1))
-    with capture.alone():
+    with capture.of_one_sample():
         seen, leaves = capture.forward(one, weights=True, watch=False, every=True)
     logits = _classes(seen.output)
     wanted = [leaves[name] for name in names]

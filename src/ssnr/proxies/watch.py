@@ -111,7 +111,7 @@ class Watch(TorchDispatchMode):
             self._seen.blocks.append(block(out.detach(), self._blocks, last=self._last or out.dim() == 2))
 
     def _rows(self, value: Tensor) -> Tensor | None:
-        """One row a sample; None of what is no batch."""
+        """One row per sample; None of what is no batch."""
         n = self._seen.samples
         if not value.is_floating_point() or not value.dim() or not value.numel() or value.shape[0] % n:
             return None

@@ -52,7 +52,7 @@ class Masks:
         return tuple(name for name, mask in self.tensors.items() if not bool(mask.any()))
 
     def table(self) -> pd.DataFrame:
-        """One row a layer: name, numel, kept, density, collapsed."""
+        """One row per layer: name, numel, kept, density, collapsed."""
         import pandas as pd
 
         rows = [(name, mask.numel(), int(mask.sum())) for name, mask in self.tensors.items()]

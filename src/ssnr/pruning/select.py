@@ -203,7 +203,10 @@ def _scores(
 
 
 def _worth(rule: Saliency, values: Tensor) -> Tensor:
-    """−S of grasp, which is how much the gradient flow loses with the weight; |S| of any other."""
+    """A value for each weight, of which the largest are kept.
+
+    It is −S of grasp and grasp_noise, which is how much the gradient flow loses with the weight; |S| of any other.
+    """
     values = values.detach()
     if values.dtype not in (torch.float32, torch.float64):
         values = values.to(torch.float64)

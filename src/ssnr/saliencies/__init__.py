@@ -1,11 +1,13 @@
-"""Per-parameter signals: network and batch → one tensor a layer, of the layer's shape.
+"""Per-parameter signals: network and batch → one tensor per layer, of the layer's shape.
 
-Three families, each one set of passes for all of its members:
+Five families, each one set of passes for all of its members:
 
     weights    magnitude, l2_norm                              no pass
     synflow    synflow                                         1 forward, 1 backward, on ones and |θ|
     gradient   plain, snip, grad_norm, fisher, grasp           1 forward, 1 backward, and for grasp one
                                                                Hessian-vector product
+    noise      snip_noise, plain_noise, grasp_noise …          the gradient family, on drawn images
+    custom     a function of the user's own                    its own
 
 None of them changes the network: weights are handed in through `Model.call`, gradients come from `autograd.grad`.
 """

@@ -14,7 +14,7 @@ from ssnr.core.errors import Failure, ScoringError, kind_of
 from ssnr.data import Batch
 from ssnr.interpret.approximated import reaches
 from ssnr.interpret.differentiable import differentiable, in_channels_last
-from ssnr.networks.masks import surviving
+from ssnr.networks.masks import with_pruned_zero
 from ssnr.networks.model import Model
 from ssnr.networks.second_derivatives import first_nan, missing_derivative, once_differentiable
 from ssnr.networks.trees import flatten, to_device
@@ -85,7 +85,8 @@ def gradient_saliencies(
         found["plain"] = signal(plain)
     if "grad_norm" in names:
         there = [
-            None if g is None else surviving(name, g, model.masks) for name, g in zip(leaves, detached, strict=True)
+            None if g is None else with_pruned_zero(name, g, model.masks)
+            for name, g in zip(leaves, detached, strict=True)
         ]
         found["grad_norm"] = signal([None if g is None else share_of_norm(g) for g in there])
     if capture:

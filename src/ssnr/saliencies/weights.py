@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import torch
 
-from ssnr.networks.masks import surviving
+from ssnr.networks.masks import with_pruned_zero
 from ssnr.networks.model import Model
 from ssnr.saliencies.signal import Signal, share_of_norm
 
@@ -14,7 +14,7 @@ from ssnr.saliencies.signal import Signal, share_of_norm
 def weight_saliencies(model: Model, names: Collection[str]) -> dict[str, Signal]:
     """Magnitude |θ| and l2_norm θ²/‖θ_l‖, whose sum over a layer is its norm ‖θ_l‖."""
     found: dict[str, Signal] = {}
-    weights = {n: surviving(n, p.detach().to(torch.float64), model.masks) for n, p in model.scored.items()}
+    weights = {n: with_pruned_zero(n, p.detach().to(torch.float64), model.masks) for n, p in model.scored.items()}
     if "magnitude" in names:
         found["magnitude"] = Signal({name: w.abs() for name, w in weights.items()})
     if "l2_norm" in names:

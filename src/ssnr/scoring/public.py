@@ -13,7 +13,7 @@ from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.core.results import Scores, scores_of
 from ssnr.networks.calling import Forward
-from ssnr.networks.masks import surviving
+from ssnr.networks.masks import with_pruned_zero
 from ssnr.networks.preserve import preserved
 from ssnr.networks.settings import seed_everything, undisturbed
 from ssnr.saliencies import Loss
@@ -104,5 +104,5 @@ def saliency(
         values = torch.zeros_like(model.scored[layer]) if tensor is None else tensor.detach()
         if signal.exponent:
             values = torch.ldexp(values.to(torch.float64), torch.tensor(signal.exponent, device=values.device))
-        found[layer] = surviving(layer, values.abs() if entry.is_magnitude else values, model.masks)
+        found[layer] = with_pruned_zero(layer, values.abs() if entry.is_magnitude else values, model.masks)
     return found

@@ -13,10 +13,9 @@ from ssnr.core.errors import Failure, ScoringError, failure_of
 from ssnr.core.moments import from_tensors
 from ssnr.core.results import APPROXIMATED, Result
 from ssnr.interpret.approximated import reaches
-from ssnr.networks.masks import counted, survivors, users_name
+from ssnr.networks.masks import counted, users_name, without_pruned
 from ssnr.networks.model import Model
-from ssnr.networks.settings import drawn as random_states
-from ssnr.networks.settings import seed_everything
+from ssnr.networks.settings import random_states, seed_everything
 from ssnr.networks.trees import flatten, to_device
 from ssnr.saliencies import Signal, gradient_saliencies, synflow_of, weight_saliencies
 from ssnr.saliencies.gradients import not_a_number, second_order_error
@@ -27,7 +26,7 @@ from ssnr.scoring.numbers import guarded
 
 DETACHED = "the output is detached from every weight (detach or no_grad in the forward): nothing to differentiate"
 CUT = "no gradient reaches the input (detach or no_grad on the way): layers before that point have no saliency"
-# How far a correct Hg is from a difference of gradients, by far.
+# Hg counts as correct if it differs from a difference of gradients by less than this share.
 _AGREES = {"float64": 1e-4, "float32": 0.1}
 
 Signals = Mapping[str, Signal | Failure]
@@ -35,7 +34,7 @@ Signals = Mapping[str, Signal | Failure]
 
 @dataclass(frozen=True)
 class _Passes:
-    """How a family makes its signals, and what it calls the network with."""
+    """How a family computes its signals, whether it reads the batch, and whether it runs the network."""
 
     signals: Callable[[Model, Job, Collection[str], bool], Signals]  # (model, job, names, whole tensors or moments)
     reads_batch: bool = False
@@ -138,7 +137,7 @@ def measure_noise(job: Job, names: Sequence[str]) -> dict[str, Result]:
 
 
 def _measured(job: Job, passes: _Passes, names: Sequence[str], model: Model | None = None) -> dict[str, Result]:
-    """One family, in float32 where the network calls what only exists in lower precision than the recipe's."""
+    """Measure one family; repeat in float32 what calls an operation that float64 does not have."""
     found = _once(job, passes, names, (), model)
     lower = replace(job.recipe, dtype="float32", synflow_dtype="float32")
     lacking = [name for name in names if found[name].kind == "precision"]
@@ -189,7 +188,7 @@ def _result(job: Job, model: Model, inputs: _Inputs, passes: _Passes, name: str,
         signal = _checked(job, model, signal)
     numel = counted(model.scored, model.masks)
     try:
-        moments = from_tensors(survivors(signal.tensors, model.masks), numel, exponent=signal.exponents)
+        moments = from_tensors(without_pruned(signal.tensors, model.masks), numel, exponent=signal.exponents)
     except ScoringError as error:
         failure = _blamed(model, inputs, error.failure)
         return Result.of(failure if failure != error.failure else _located(job, model, passes, name, failure))

@@ -26,9 +26,9 @@ class SearchResult:
 
     Attributes:
         space: the space's name.
-        table: one row a trial, in the order of the search: trial, architecture, a column an objective (NaN where there
-            is no number), status ("ok", "dead", "failed" or "infeasible"), reason, params, flops, reachable_params,
-            layers, and latency and memory where they were measured.
+        table: one row per trial, in the order of the search: trial, architecture, a column per objective (NaN where
+            there is no number), status ("ok", "dead", "failed" or "infeasible"), reason, params, flops,
+            reachable_params, layers, and latency and memory where they were measured.
         objectives: what was searched for.
         notes: what a reader has to know: sampler, seed, how many proposals the constraints refused.
         seconds: how long it took.

@@ -5,9 +5,10 @@
     layouts        the layer names that many results share
     searches, trials  what searches looked at (`ssnr.store.searches`)
 
-Isomorphic architectures share one row of `results`. A chunk is one transaction: a killed process loses at most the
-chunk in flight. Moments are kept, not scores, so a new aggregate over an old store scores nothing again. Every row has
-a checksum: what a disk or a copy has changed is found when it is read, and named.
+Architectures with the same twin (the same network, weight for weight) share one row of `results`. A chunk is one
+transaction: a killed process loses at most the chunk in flight. Moments are kept, not scores, so a new aggregate over
+an old store scores nothing again. Every row has a checksum: what a disk or a copy has changed is found when it is read,
+and named.
 """
 
 from __future__ import annotations

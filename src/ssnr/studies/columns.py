@@ -1,4 +1,4 @@
-"""A proxy's scores beside the accuracies: one column an architecture's score, and what a table says about it."""
+"""A proxy's scores beside the accuracies: the score of each architecture, and what a table says about it."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def _number(value: float | None) -> float:
 
 
 def tidy(column: Column, joined: Joined) -> pd.DataFrame:
-    """One row an architecture that was asked for."""
+    """One row per architecture that was asked for."""
     asked = np.flatnonzero(column.status != MISSING)
     names = np.array([row.architecture for row in joined.architectures], dtype=object)
     reasons = np.array([column.reasons[at] if column.reasons else "" for at in asked.tolist()], dtype=object)

@@ -44,8 +44,9 @@ def export(
         store: an open store or the path of one.
         path: where to write it: .csv, .parquet (needs pyarrow) or .sqlite (a table `scores`); None only returns it.
         proxies: which; by default every saliency that was measured as sum, ssnr and layerwise_ssnr, and plain proxies.
-        long: one row an architecture and proxy, with the columns space, architecture, proxy, recipe, seed, data, value,
-            log_value, status, reason, notes; else one row an architecture, with its controls and a column a proxy.
+        long: one row per architecture and proxy, with the columns space, architecture, proxy, recipe, seed, data,
+            value, log_value, status, reason, notes; else one row per architecture, with its
+            controls and a column per proxy.
 
     Raises:
         UsageError: nothing of what is asked for is there; another kind of file; pyarrow is not installed.
@@ -97,7 +98,7 @@ def _proxies(group: Group, asked: list[Proxy] | None) -> list[Proxy]:
 
 
 def _wide(store: Store, table: pd.DataFrame) -> pd.DataFrame:
-    """One row an architecture: counts, and a column a proxy; what tells columns of one proxy apart is in its name."""
+    """One row per architecture: counts, and a column per proxy, whose name tells columns of one proxy apart."""
     label = table["proxy"].astype(str)
     for column in ("recipe", "seed", "data"):
         if (table.groupby(["space", "proxy"])[column].nunique() > 1).any():

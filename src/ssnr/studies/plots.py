@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 def score_vs_accuracy(
     study: Study, proxies: Sequence[str] | None = None, *, title: str = "", across: int = _MAX_PANELS_A_ROW
 ) -> Figure:
-    """One panel a proxy: score on x, accuracy on y, one dot an architecture, ρ and τ written in.
+    """One panel per proxy: score on x, accuracy on y, one dot per architecture, ρ and τ written in.
 
     Dots are coloured by how many lie around them, so that 15,625 stay readable, and the legend says what colour stands
     for how many. What is dead by a score that is drawn (score 0) is a cross in every panel; where such networks are far
@@ -53,7 +53,7 @@ def score_vs_accuracy(
         study: scores × accuracies.
         proxies: as written in `study.table`, in this order; by default every proxy of the study, best first.
         title: above all panels.
-        across: how many panels a row.
+        across: how many panels per row.
 
     Raises:
         UsageError: a proxy that the study does not hold.

@@ -44,17 +44,17 @@ class Study:
     """Correlations of proxies and controls with a benchmark.
 
     Attributes:
-        table: one row a proxy or control, best Kendall τ first: proxy, kind ("proxy", "control" or "published"),
+        table: one row per proxy or control, best Kendall τ first: proxy, kind ("proxy", "control" or "published"),
             published_in (the file, where others measured it), recipe, seed, data, spearman, spearman_lo, spearman_hi,
             kendall, kendall_lo, kendall_hi, n (architectures that entered), coverage (n as a share of the benchmark's
             population), failed, dead (entered with value 0), ties (architectures whose score is shared with another),
             choice (accuracy of the highest score), regret (how far below the best that is), note (why there is no
             correlation: "constant", "constant accuracy", "too few"). Correlations keep their sign.
-        top: one row a row of `table` and share of `study(top=…)`: row (in `table`), what tells it from others,
+        top: one row per row of `table` and share of `study(top=…)`: row (in `table`), what tells it from others,
             share, k, precision, ndcg, then within the k most accurate best_n, best_spearman, best_kendall, and within
             the k highest scores chosen_n, chosen_spearman, chosen_kendall; correlations with _lo and _hi. See
             `ssnr.studies.top`.
-        scores: one row a proxy and architecture: architecture, proxy, kind, published_in, recipe, seed, data, score,
+        scores: one row per proxy and architecture: architecture, proxy, kind, published_in, recipe, seed, data, score,
             log_score, status, reason, accuracy. A failed row has no score.
         benchmark: what the scores were joined with.
         population: which architectures: "all", "used" or "classes"; see `ssnr.studies.populations`.
@@ -133,7 +133,7 @@ class Study:
         return f"{self.benchmark.name}, {describe_metric(self.benchmark)}{population}"
 
     def plot(self, proxies: Sequence[str] | None = None, *, backend: str = "matplotlib") -> Any:
-        """Score against accuracy, a panel a proxy; a matplotlib figure, or Plotly's with hover.
+        """Score against accuracy, a panel per proxy; a matplotlib figure, or Plotly's with hover.
 
         Args:
             proxies: which, in this order; by default all of the study, best first.

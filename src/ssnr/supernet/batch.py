@@ -23,7 +23,8 @@ _NEVER = -(1 << 40)
 class MomentTable(NamedTuple):
     """What a pass finds, in units of 2**exponent (blocks, architectures).
 
-    Columns (n, slots, architectures): sums of S and of S², of S with signs also that of |S|, and the largest |S|.
+    `columns` has the shape (n, slots, architectures). For synflow n = 3: Σ S, Σ S², max |S|. For saliencies with signs
+    n = 4: Σ S, Σ S², Σ |S|, max |S|.
     """
 
     columns: NDArray[np.float64]
@@ -85,9 +86,9 @@ class Part(NamedTuple):
 
 
 class BatchPass:
-    """One pass of `size` samples; `groups` are theirs in the blocks of each kind.
+    """One pass of `size` samples; `groups[kind]` says which samples use which operation in blocks of that kind.
 
-    This is synflow's, an architecture a sample; `loss_pass` has another one.
+    This is synflow's, one sample per architecture; `loss_pass` has another one.
     """
 
     columns = 3  # that a note has

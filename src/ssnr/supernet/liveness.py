@@ -15,7 +15,7 @@ Used = tuple[tuple[int, ...], ...]  # by kind of block, the edges that are used
 
 
 class Survey(NamedTuple):
-    """Of one architecture.
+    """What the graph of one architecture says.
 
     `live` is what it uses on a path from the input to the output in any block, by kind of block, sorted: what decides
     its numbers. `reached` (blocks and head, nodes) says at which node of which block a gradient would arrive: a layer
@@ -80,7 +80,7 @@ class Surveyor:
         return found
 
     def _backwards(self, ways: Sequence[Sequence[tuple[int, int]]], *, zeros: bool) -> list[set[int]]:
-        """Of each block, the nodes from which there is a way to the output, if asked through connected zeros too."""
+        """Of each block, the nodes with a way to the output; with `zeros`, also through connected zeros."""
         found: list[set[int]] = []
         wanted = {len(self._blocks) - 1}
         for number in reversed(range(len(self._blocks))):

@@ -1,12 +1,14 @@
 """What every search space promises, as a test class: derive from it, name the space and a few architectures.
 
-class TestMine(SpaceContract):
-space = ssnr.get_space("mine")
-archs = ("depth=2", "depth=3")
-bad = (("depth=9", "depth=9: expected 2 or 3"),)
+    class TestMine(SpaceContract):
+        space = ssnr.get_space("mine")
+        archs = ("depth=2", "depth=3")
+        bad = (("depth=9", "depth=9: expected 2 or 3"),)
 
-def changes(self, arch, near):
-return 1
+        def changes(self, arch, near):
+            return 1
+
+`changes` says by how many choices two neighbours differ.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def correlate(
     proxy: options.Proxies = None,
     space: Annotated[
         str | None,
-        typer.Option(help="That reads a CSV's architectures, where it is one of your own: file.py:build."),
+        typer.Option(help="Your own space (file.py:build), if the CSV holds its architectures."),
     ] = None,
     population: Annotated[
         str,

@@ -17,7 +17,7 @@ def export(
     store: Annotated[Path, typer.Argument(help="What `ssnr sweep` wrote.")],
     out: Annotated[Path, typer.Option("-o", "--out", help=".csv, .parquet or .sqlite (a table `scores`).")],
     proxy: options.Proxies = None,
-    long: Annotated[bool, typer.Option("--long/--wide", help="A row a score, or a row an architecture.")] = False,
+    long: Annotated[bool, typer.Option("--long/--wide", help="A row per score, or a row per architecture.")] = False,
 ) -> None:
     """Write scores as a table that pandas, DuckDB, datasette or a spreadsheet reads."""
     from ssnr.studies.export import SUFFIXES

@@ -53,7 +53,7 @@ def _proxy_rows() -> Rows:
     rows += [(name, text, "of a study", "those of its members", "higher", "") for name, text in COMBINED.items()]
     rows.append((f"{REGULARISED}(mu,sigma)", "ln swap − (params/1000 − μ)²/σ", "of a study", "those of swap", "higher",
                  "Peng, Song, Fayek, Ciesielski & Chang, ICLR 2024"))  # fmt: skip
-    return ("proxy", "S_i of weight i", "data", "passes", "better", "reference"), rows
+    return ("proxy", "formula", "data", "passes", "better", "reference"), rows
 
 
 def _better(higher: bool) -> str:

@@ -19,7 +19,10 @@ def merge(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to; created, or added to.")],
     keep: Annotated[
         str | None,
-        typer.Option(callback=options.one_of("--keep", ("first",)), help="first: of two that differ."),
+        typer.Option(
+            callback=options.one_of("--keep", ("first",)),
+            help="first: if two stores differ, keep the result that is in the target already.",
+        ),
     ] = None,
 ) -> None:
     """Write what several stores hold into one; run again, it does only what is missing."""

@@ -27,7 +27,7 @@ def plot(
         ),
     ] = "scatter",
 ) -> None:
-    """Draw score against accuracy, a panel a proxy, or the correlations of all of them."""
+    """Draw score against accuracy, a panel per proxy, or the correlations of all of them."""
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise UsageError(f"-o {out}: expected a name that ends in .png, .pdf or .svg")
     if not store.is_file():

@@ -37,7 +37,9 @@ def search(
         int | None,
         typer.Option(callback=options.at_least("--trials", 1), help="Networks to look at; default 1,000, or all."),
     ] = None,
-    time: Annotated[str | None, typer.Option(help="After which no new batch is begun, such as 10min.")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Stop after this time, such as 10min; the running batch is finished.")
+    ] = None,
     sampler: Annotated[
         str, typer.Option(help="exhaustive, random, evolution, nsga2 or tpe; auto chooses by the size of the space.")
     ] = "auto",

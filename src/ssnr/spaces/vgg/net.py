@@ -1,4 +1,4 @@
-"""The networks of `vgg.py`, which says which. Imports torch: only `build` imports this."""
+"""The modules of VGG and ResNet; `space.py` says which sizes there are. Imports torch; only `build` imports this."""
 
 from __future__ import annotations
 

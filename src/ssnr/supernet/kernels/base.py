@@ -45,7 +45,7 @@ class Step(Protocol):
         """The step."""
 
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
-        """Its transpose where x lies; x may have one sample that stands for all."""
+        """The gradient for x, given the gradient g of the output; x may have one sample that stands for all."""
 
     def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
         """θ ⊙ ∂R/∂θ of every architecture; x may have one sample that stands for all."""

@@ -123,7 +123,7 @@ def weight_shape(conv: Conv | Depthwise) -> tuple[int, int, int, int]:
 
 
 class Edge(NamedTuple):
-    """What may lead from one node to another: name → operation."""
+    """The candidate operations between two nodes, by name."""
 
     source: int
     target: int

@@ -25,8 +25,6 @@ from ssnr.supernet.layouts.base import (
     register_layout,
 )
 
-# --- DARTS ----------------------------------------------------------------------------------------------------
-
 
 @register_layout("darts")
 def darts(space: Space, skeleton: Skeleton = SKELETONS["default"]) -> Layout:

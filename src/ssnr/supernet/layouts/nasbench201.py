@@ -22,8 +22,6 @@ from ssnr.supernet.layouts.base import (
     register_layout,
 )
 
-# --- NAS-Bench-201 --------------------------------------------------------------------------------------------
-
 
 @register_layout("nasbench201")
 def nasbench201(space: Space, cells_per_stage: int = CELLS_PER_STAGE) -> Layout:

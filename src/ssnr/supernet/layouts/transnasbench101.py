@@ -26,8 +26,6 @@ from ssnr.supernet.layouts.base import (
     register_layout,
 )
 
-# --- TransNAS-Bench-101, micro --------------------------------------------------------------------------------
-
 
 @register_layout("transnasbench101-micro")
 def transnasbench101_micro(space: Space) -> Layout:
