@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """What a test makes known is forgotten after it."""
+    from ssnr.core.aggregates import AGGREGATES
+    from ssnr.core.catalogue import PLAIN, SALIENCIES
+    from ssnr.spaces import SPACES
+    from ssnr.spaces.functions import making
+
+    for registry in (AGGREGATES, PLAIN, SALIENCIES, SPACES):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(making, "_own", {})
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -1,4 +1,4 @@
-"""What the pages say exists: commands, links, pages of the site; and the first snippets run as they are printed."""
+"""What the pages say exists: commands, links, pages of the site. That snippets run is in `test_pages`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def test_every_command_of_the_pages_exists(command):
 @pytest.mark.parametrize("name", sorted(TEXT))
 def test_every_link_of_a_page_leads_somewhere(name):
     for link in re.findall(r"\]\(((?!http|#)[^)#\s]+)", TEXT[name]):
-        assert (ROOT / "docs" / link).exists(), link
+        target = (ROOT / "docs" / link.partition("#")[0]).resolve()
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT / "docs"), f"{link}: the site has docs/ alone"
 
 
 def test_every_page_is_in_the_site():
@@ -36,10 +38,3 @@ def test_every_page_is_in_the_site():
         return set().union(*map(pages, entry.values() if isinstance(entry, dict) else entry))
 
     assert pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]) == {page.name for page in PAGES}
-
-
-def test_the_snippet_that_ranks_networks_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT["rank.md"], re.DOTALL)
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert names["best"] == 16  # as the page says

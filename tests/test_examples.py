@@ -1,10 +1,7 @@
-"""The examples run as scripts and as spaces, and what the pages on adding one's own print is what comes out."""
+"""The examples run as scripts, as spaces and as a notebook; what the page on adding one's own registers is known."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 import runpy
 from pathlib import Path
 
@@ -15,12 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+import pages
 import ssnr
 from commands import ssnr as command
-from ssnr.core.aggregates import AGGREGATES
-from ssnr.core.catalogue import PLAIN, SALIENCIES
-from ssnr.spaces import SPACES
-from ssnr.spaces.functions import making
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"mlp_space.py": "space", "cnn_space.py": "build", "transformer_space.py": "ViT"}
@@ -28,18 +22,7 @@ NOTEBOOK = "tour.ipynb"
 TRAINING = "train_the_best.py"
 
 
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
-    """What a test makes known is forgotten after it."""
-    for registry in (AGGREGATES, PLAIN, SALIENCIES, SPACES):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr(making, "_own", {})
-
-
-def printed(code: str, names: dict[str, object]) -> str:
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(code, names)
-    return out.getvalue()
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def test_every_example_is_tried():
@@ -114,24 +97,11 @@ def test_the_notebook_runs_and_every_result_shows_itself(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def snippets(page: str, begin: str, end: str) -> list[tuple[str, str | None]]:
-    """The Python blocks of a part of a page, each with the text that it says comes out."""
-    part = (ROOT / "docs" / page).read_text().split(begin, 1)[1].split(end, 1)[0]
-    found = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", part, re.DOTALL)
-    return [(code, shown or None) for code, shown in found]
-
-
-def test_a_space_in_five_lines_prints_what_stands_below_it():
-    names: dict[str, object] = {"__name__": "page"}
-    blocks = snippets("spaces.md", "## A space of your own in five lines", "## A space as a class")
-    assert [printed(code, names) for code, _ in blocks] == [shown for _, shown in blocks]
-    assert len(blocks) == 2
-
-
 def test_what_the_page_on_adding_prints_runs_and_is_known():
     names: dict[str, object] = {"__name__": "page"}
-    for code, _ in snippets("adding.md", "# Adding your own", "## A command"):
-        printed(code, names)
+    for block in pages.blocks("adding.md"):
+        if block.language == "python":
+            exec(block.code, names)
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     torch.manual_seed(0)
     scores = ssnr.score(net, torch.randn(5, 4), ["cubed/largest_ratio", "output_spread"])
