@@ -22,11 +22,10 @@ from ssnr.core.registry import unknown
 from ssnr.core.results import Score
 from ssnr.engine.plans import plan
 from ssnr.engine.runs import run, scores_of_all
-from ssnr.searchers import samplers
 from ssnr.searchers.goals import MEASURED, Bounds, Objective, bounds_of, meets, objectives_of
 from ssnr.searchers.measures import measure_of
 from ssnr.searchers.result import SearchResult, how_of
-from ssnr.searchers.samplers import SAMPLERS, SMALL, Told
+from ssnr.searchers.samplers import AUTO, SAMPLERS, SMALL, Told
 from ssnr.spaces import Space, get_space
 from ssnr.store import Store, Trial, keep_trials
 
@@ -165,7 +164,7 @@ def search(
         head = head_of(where, parsed, bounds, kind, seed, chosen, batch)
         going = _Search(where, opened, parsed, bounds, chosen, seed, batch, workers, measure, most,
                         notify or _quiet, head)  # fmt: skip
-        proposals = samplers.make(kind, where, going.allowed, seed, len(parsed))
+        proposals = SAMPLERS[kind](where, going.allowed, seed, len(parsed))
         # Those that learn nothing from a batch need no small ones, and a supernet is faster in large ones.
         size = 1 << 14 if kind in ("exhaustive", "random") and seconds is None else BATCH
         while len(going.rows) < most and (seconds is None or time.monotonic() - started < seconds):
@@ -222,9 +221,9 @@ def _quiet(done: int, most: int) -> None:
 
 
 def _kind(space: Space, sampler: str, trials: int | None) -> str:
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
-    if sampler != "auto":
+    if sampler not in (AUTO, *SAMPLERS):
+        raise unknown("sampler", sampler, (AUTO, *SAMPLERS))
+    if sampler != AUTO:
         return sampler
     small = space.size is not None and space.size <= (SMALL if trials is None else trials)
     return "exhaustive" if small else "evolution"

@@ -19,7 +19,6 @@ from ssnr.core.errors import UsageError
 from ssnr.searchers.result import fronts
 from ssnr.spaces import Space
 
-SAMPLERS = ("auto", "exhaustive", "random", "evolution", "nsga2", "tpe")
 SMALL = 20_000  # architectures up to which a space is searched in full where nothing else is asked for
 POPULATION, SAMPLE = 64, 16  # of evolution, as in Real et al. (2019) in its proportions
 _TRIES = 2000  # proposals that the constraints refuse, before a sampler gives up
@@ -211,9 +210,12 @@ def _known(made: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in inspect.signature(made).parameters}
 
 
-def make(kind: str, space: Space, allowed: Callable[[str], bool], seed: int, objectives: int) -> Sampler:
-    """The sampler of a name."""
-    simple: dict[str, type[Sampler]] = {"exhaustive": Exhaustive, "random": Random, "evolution": Evolution}
-    if kind in simple:
-        return simple[kind](space, allowed, seed)
-    return Optuna(space, allowed, seed, kind, objectives)
+# Name → class or maker: (space, allowed, seed, objectives) → sampler.
+SAMPLERS: dict[str, Callable[[Space, Callable[[str], bool], int, int], Sampler]] = {
+    "exhaustive": lambda space, allowed, seed, _: Exhaustive(space, allowed, seed),
+    "random": lambda space, allowed, seed, _: Random(space, allowed, seed),
+    "evolution": lambda space, allowed, seed, _: Evolution(space, allowed, seed),
+    "nsga2": lambda space, allowed, seed, objectives: Optuna(space, allowed, seed, "nsga2", objectives),
+    "tpe": lambda space, allowed, seed, objectives: Optuna(space, allowed, seed, "tpe", objectives),
+}
+AUTO = "auto"  # chooses by the size of the space

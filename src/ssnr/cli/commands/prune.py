@@ -15,6 +15,9 @@ from ssnr.cli.progress import progress
 from ssnr.core.errors import LayerCollapseWarning, SsnrError, UsageError
 
 if TYPE_CHECKING:
+    from ssnr.cli.targets import Target
+    from ssnr.core.catalogue import Saliency
+    from ssnr.data import Batch
     from ssnr.pruning import Masks
     from ssnr.studies.sheet import Sheet
 
@@ -124,33 +127,22 @@ def prune(
     for name, value in (("--epochs", epochs), ("--finetune-epochs", finetune_epochs), ("--precision", precision)):
         if value is not None:
             raise UsageError(f"{name} {value}: only with --curve; masks need no training")
-    from ssnr.cli.sweeping import batch_of
-    from ssnr.cli.targets import outputs_for_labels, resolve
+    from ssnr.cli.targets import resolve
 
     files = _files(out, density or [0.1])
     where, made = options.device_of(device), resolve(target, seed=seed, variant=chosen.variant)
     shape = options.shape_of(input_shape) or made.input_shape
     if shape is None and rule is not None and (rule.data or rule.family == "synflow"):
         raise UsageError(f"{target}: name the shape of one input, such as --input-shape 3,32,32")
-    batch = None
-    if shape is not None and rule is not None and rule.data:
-        classes = made.classes or outputs_for_labels(made.net, shape)
-        batch = batch_of((rule,), data, shape, classes, batch_size, seed)
-    elif data is not None:
-        terminal.note(f"--data {data}: not read, {saliency} needs no data")
+    batch = _batch(made, rule, shape, data, batch_size, seed)
     made.net.to(where)
-    found: dict[float, Masks] = {}
-    for one, file in files.items():
-        with progress(f"{saliency} at density {one:g}") as notify, warnings.catch_warnings():
-            warnings.simplefilter("ignore", LayerCollapseWarning)  # a line below says it
-            found[one] = pruning.masks(
-                made.net, saliency, one, batch=batch, input_shape=shape, scope=scope, rounds=rounds,
-                exclude=exclude or (), recipe=chosen, seed=seed,
-                progress=partial(notify, ""),
-            )  # fmt: skip
-        found[one].save(file)
-        if found[one].collapsed:
-            terminal.note(f"density {one:g}: {pruning.collapse(found[one])}")
+    found = {
+        one: _masks(
+            made.net, saliency, one, file, batch=batch, input_shape=shape, scope=scope, rounds=rounds,
+            exclude=exclude or (), recipe=chosen, seed=seed,
+        )
+        for one, file in files.items()
+    }  # fmt: skip
     table = _write_table(found, out.with_suffix(".csv"))
     if json:
         terminal.print_json(
@@ -171,6 +163,34 @@ def prune(
         return
     terminal.show(_shown(found).to_rich())
     print("\n".join(map(str, (*files.values(), table))))
+
+
+def _batch(
+    made: Target, rule: Saliency | None, shape: tuple[int, ...] | None, data: str | None, size: int, seed: int
+) -> Batch | None:
+    """The batch that the saliency reads; None where it reads none."""
+    from ssnr.cli.sweeping import batch_of
+    from ssnr.cli.targets import outputs_for_labels
+
+    if shape is not None and rule is not None and rule.data:
+        classes = made.classes or outputs_for_labels(made.net, shape)
+        return batch_of((rule,), data, shape, classes, size, seed)
+    if data is not None:
+        terminal.note(f"--data {data}: not read, {'random' if rule is None else rule.name} needs no data")
+    return None
+
+
+def _masks(net: Any, saliency: str, density: float, file: Path, **how: Any) -> Masks:
+    """Masks of one density, written; says where a layer runs empty."""
+    from ssnr import pruning
+
+    with progress(f"{saliency} at density {density:g}") as notify, warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayerCollapseWarning)  # a line below says it
+        found = pruning.masks(net, saliency, density, progress=partial(notify, ""), **how)
+    found.save(file)
+    if found.collapsed:
+        terminal.note(f"density {density:g}: {pruning.collapse(found)}")
+    return found
 
 
 def _files(out: Path, densities: list[float]) -> dict[float, Path]:
