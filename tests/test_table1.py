@@ -53,7 +53,7 @@ def test_the_columns_print_the_papers_numbers():
 
 
 def test_an_unknown_column_is_refused():
-    with pytest.raises(UsageError, match="unknown column 'nb302' of table 1: known are nb201-c10, nb201-c100, nb301"):
+    with pytest.raises(UsageError, match="unknown column 'nb302': known are nb201-c10, nb201-c100, nb301"):
         table1.columns(["nb302"])
 
 

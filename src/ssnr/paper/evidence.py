@@ -17,9 +17,10 @@ import pandas as pd
 
 from ssnr import benchmarks
 from ssnr.core.catalogue import NAMED, parse_proxy
-from ssnr.core.errors import UsageError
 from ssnr.core.recipes import Recipe, get_recipe, shared, with_option
 from ssnr.core.results import Result
+from ssnr.paper.parts import chosen as chosen_of
+from ssnr.paper.parts import path_of as path_of
 from ssnr.spaces import Space, get_space
 from ssnr.store import Store
 from ssnr.studies.study import Study, study
@@ -110,16 +111,8 @@ class Point(NamedTuple):
 
 
 def parts(keys: Sequence[str] | None = None) -> tuple[Part, ...]:
-    """The parts by key, all by default.
-
-    Raises:
-        UsageError: an unknown key.
-    """
-    known = {part.key: part for part in PARTS}
-    for key in keys or ():
-        if key not in known:
-            raise UsageError(f"unknown part {key!r} of the evidence: known are {', '.join(known)}")
-    return tuple(known[key] for key in keys) if keys else PARTS
+    """The parts by key, all by default; `UsageError` for an unknown one."""
+    return chosen_of(PARTS, keys)
 
 
 def recipe_of(images: int, *, one_supernet: bool) -> Recipe:
@@ -192,11 +185,6 @@ def accuracies(part: Part) -> Benchmark:
         return found
     chosen = np.random.default_rng(0).choice(len(found.table), part.most, replace=False)
     return replace(found, table=found.table.iloc[np.sort(chosen)])
-
-
-def path_of(folder: Path, space: str) -> Path:
-    """The store of a space: one each, so that a study cannot take the networks of another data set."""
-    return folder / f"{space.replace('/', '-')}.sqlite"
 
 
 def selection(space: Space) -> list[str]:

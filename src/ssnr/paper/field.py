@@ -21,6 +21,8 @@ from ssnr.core.catalogue import COMBINED, CONTROLS, entry_of
 from ssnr.core.errors import UsageError
 from ssnr.core.field import TABLE
 from ssnr.core.recipes import Recipe, get_recipe
+from ssnr.paper.parts import chosen as chosen_of
+from ssnr.paper.parts import path_of as path_of
 from ssnr.store import Store
 from ssnr.studies.study import study
 
@@ -69,16 +71,8 @@ class Sweep(NamedTuple):
 
 
 def parts(keys: Sequence[str] | None = None) -> tuple[Part, ...]:
-    """The parts by key, all by default.
-
-    Raises:
-        UsageError: an unknown key.
-    """
-    known = {part.key: part for part in PARTS}
-    for key in keys or ():
-        if key not in known:
-            raise UsageError(f"unknown part {key!r}: known are {', '.join(known)}")
-    return tuple(known[key] for key in keys) if keys else PARTS
+    """The parts by key, all by default; `UsageError` for an unknown one."""
+    return chosen_of(PARTS, keys)
 
 
 def accuracies(part: Part, networks: int = MOST) -> Benchmark:
@@ -98,11 +92,6 @@ def sweeps(chosen: Iterable[Part], networks: int = MOST) -> list[Sweep]:
             drawn = dict.fromkeys([*known.architectures, *drawn])
         found[part.space] = Sweep(part.space, list(drawn), part.samples)
     return list(found.values())
-
-
-def path_of(folder: Path, space: str) -> Path:
-    """The store of a space."""
-    return folder / f"{space.replace('/', '-')}.sqlite"
 
 
 def rows(folder: str | Path, chosen: Iterable[Part], networks: int = MOST, *, ci: bool = True) -> pd.DataFrame:

@@ -18,9 +18,10 @@ import pandas as pd
 
 from ssnr import benchmarks
 from ssnr.core.catalogue import CONTROLS, parse_proxy
-from ssnr.core.errors import SsnrError, UsageError
+from ssnr.core.errors import SsnrError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.paper import plots as paper_plots
+from ssnr.paper.parts import chosen as chosen_of
 from ssnr.spaces import Space, get_space
 from ssnr.store import Store
 from ssnr.studies import plots
@@ -96,11 +97,7 @@ def columns(keys: Sequence[str] | None = None) -> tuple[Column, ...]:
     Raises:
         UsageError: an unknown key.
     """
-    known = {column.key: column for column in COLUMNS}
-    for key in keys or ():
-        if key not in known:
-            raise UsageError(f"unknown column {key!r} of table 1: known are {', '.join(known)}")
-    return tuple(known[key] for key in keys) if keys else COLUMNS
+    return chosen_of(COLUMNS, keys, "column")
 
 
 def load(chosen: Sequence[Column], *, seed: int = 0) -> dict[str, BenchmarkTable]:

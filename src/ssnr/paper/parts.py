@@ -1,0 +1,38 @@
+"""What studies over several benchmarks share: their parts by key, and a store for each space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from ssnr.core.errors import UsageError
+
+
+class Keyed(Protocol):
+    """A part of a study."""
+
+    @property
+    def key(self) -> str:
+        """How it is named on the command line, such as nb301."""
+
+
+P = TypeVar("P", bound=Keyed)
+
+
+def chosen(parts: Sequence[P], keys: Sequence[str] | None, kind: str = "part") -> tuple[P, ...]:
+    """The parts by key, all by default; `kind` is what an error calls them.
+
+    Raises:
+        UsageError: an unknown key.
+    """
+    known = {part.key: part for part in parts}
+    for key in keys or ():
+        if key not in known:
+            raise UsageError(f"unknown {kind} {key!r}: known are {', '.join(known)}")
+    return tuple(known[key] for key in keys or known)
+
+
+def path_of(folder: Path, space: str) -> Path:
+    """The store of a space: one each, so that a study cannot take the networks of another data set."""
+    return folder / f"{space.replace('/', '-')}.sqlite"
