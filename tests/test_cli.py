@@ -314,3 +314,10 @@ def test_too_large_an_input_says_how_much_memory_it_asked_for(nets):
     assert (run.exit_code, run.stderr) == (
         2, "ssnr: --input-shape '99999,99999': one input has 9,999,800,001 numbers, expected at most 2³¹\n",
     )  # fmt: skip
+
+
+def test_a_shell_can_complete_commands_and_options():
+    asked = {"_SSNR_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    assert ssnr(COMP_WORDS="ssnr swe", **asked).stdout == "sweep\n"
+    script = ssnr("--show-completion", "bash")
+    assert (script.exit_code, script.stdout.splitlines()[0]) == (0, "_ssnr_completion() {")

@@ -133,7 +133,7 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Rank neural networks before they are trained, by the signal-to-noise ratio of their saliency.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings=_NAMES,
 )
