@@ -58,7 +58,7 @@ def what(costs: Mapping[str, float] | None) -> Sheet:
     rows = []
     for name, row in TABLE.items():
         way = "" if row.higher_is_better else " (lower is better)"
-        cells = [f"`{name}`", row.formula.replace("|", "\\|") + way, row.reference, row.reads, row.passes]
+        cells = [f"`{name}`", row.formula + way, row.reference, row.reads, row.passes]
         if costs is not None:
             cells += [f"{costs[name]:.0f}", f"{costs[name] / costs['one forward pass']:.1f}"]
         rows.append(cells)
@@ -124,7 +124,8 @@ Where the programs that define them differ:
   from which it may get fewer rows than channels, here the block always fits. One draw of weights.
 * `vkdnw` is the paper's F = mean Jᵀ (diag p − p pᵀ) J. Its authors' program multiplies J by the root L of the
   covariance where the formula has Lᵀ, takes p at the statistics of the whole batch, and keeps 0.05 in half precision:
-  on a cell of NAS-Bench-201 an entropy of 0.788 where the formula gives 0.751. It also draws Kaiming weights anew.
+  on a cell of NAS-Bench-201, six images, an entropy of 0.788 where the formula gives 0.751. It also draws Kaiming
+  weights anew.
 * `intrain` has no public program. Layers are convolutions and linear layers, σ is biased, a constant layer adds
   nothing, and a gradient that is nothing but rounding (of a bias before a batch norm) counts as none.
 
@@ -142,7 +143,8 @@ The first networks of an order that is drawn from seed 0, one initialisation eac
 They read CIFAR-10 images: 64 on NAS-Bench-201, 16 on NAS-Bench-301, 4 on TransNAS-Bench-101, where images are resized
 and labels drawn. Scores of NAS-Bench-201 are those of the networks for CIFAR-10. Intervals are 95 %
 over networks. `ntk` is turned round, so that higher is better everywhere. A network without a number (a dead cell, a
-singular matrix) is left out of that row, and `networks` says how many are left. Published values are those of
-[NAS-Bench-Suite-Zero](https://github.com/automl/naslib/tree/zerocost) and its kin on the same networks, where it has
-them (their number in brackets); "reported" is what papers say of more or other cells.
+singular matrix), or that a sweep has not come to, is left out of that row: `networks` says how many are left.
+Published values are those of [NAS-Bench-Suite-Zero](https://github.com/automl/naslib/tree/zerocost) and its kin on the
+same networks, where it has them (their number in brackets); "reported" is what papers say of more or other cells.
+Benchmarks that were not run have no table.
 """
