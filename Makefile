@@ -22,7 +22,7 @@ test: $(VENV)/.installed
 # The long form of tests/faults, half an hour; figures for docs/reliability.md in $(OUT)/soak.jsonl.
 soak: $(VENV)/.installed
 	@mkdir -p $(OUT) && rm -f $(OUT)/soak.jsonl
-	SSNR_SOAK=$(abspath $(OUT))/soak.jsonl $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/faults
+	SSNR_SOAK=$(abspath $(OUT))/soak.jsonl $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/faults tests/test_store_files.py
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ import pytest
 import ssnr
 import ssnr.data
 from commands import ssnr as command
+from soak import figure, times
 from ssnr.core.errors import StoreError
 from ssnr.core.results import Result
 from ssnr.spaces import get_space
@@ -161,8 +162,8 @@ def test_two_hundred_flipped_bytes_give_the_right_rows_or_an_error_and_never_ano
     path = tmp_path / "s.sqlite"
     content, before = closed_copy(whole[0], path), contents(whole[0])
     known = (dict.fromkeys(before[0]), before[1])
-    rng, errors = random.Random(0), 0
-    for _ in range(200):
+    rng, errors, count = random.Random(0), 0, times(200, 2_000)
+    for _ in range(count):
         damaged = bytearray(content)
         damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
@@ -174,14 +175,17 @@ def test_two_hundred_flipped_bytes_give_the_right_rows_or_an_error_and_never_ano
         assert set(archs) <= set(known[0])
         assert all(known[1][key] == row for key, row in results.items() if key in known[1])
         assert set(results) <= set(known[1])
-    assert errors > 50
+    figure("damage", "one bit", tried=count, refused=errors, right=count - errors)
+    assert errors > count // 4
 
 
 def test_truncated_stores_are_damaged_and_say_so(whole, tmp_path):
     path = tmp_path / "s.sqlite"
     content = closed_copy(whole[0], path)
     rng = random.Random(1)
-    for _ in range(20):
+    count = times(20, 1_000)
+    figure("damage", "cut off", tried=count, refused=count)
+    for _ in range(count):
         path.write_bytes(content[: rng.randrange(200, len(content) - 1)])
         with pytest.raises(StoreError):
             contents(path)

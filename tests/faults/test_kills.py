@@ -22,16 +22,16 @@ from ssnr.store import Store, check
 
 SOURCE = str(Path(ssnr.__file__).parents[1])
 ENDS = {
-    "kill -9 of the group": (times(2, 50), "group", signal.SIGKILL, -9),
-    "kill -9 of one worker": (times(1, 50), "worker", signal.SIGKILL, 0),
+    "kill -9 of the group": (times(2, 25), "group", signal.SIGKILL, -9),
+    "kill -9 of one worker": (times(1, 25), "worker", signal.SIGKILL, 0),
     "Ctrl-C": (times(1, 10), "group", signal.SIGINT, 130),
     "SIGTERM": (times(1, 10), "parent", signal.SIGTERM, 143),
 }
 
 
-def begun(path: Path, archs: int = 15_625, **pipes) -> subprocess.Popen[str]:
+def begun(path: Path, archs: int = 15_625, seed: int = 0, **pipes) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "ssnr", "sweep", SPACE.name, "-p", "synflow", "--archs", str(archs), "--store",
-               str(path), "--workers", "2"]  # fmt: skip
+               str(path), "--workers", "2", "--seed", str(seed)]  # fmt: skip
     heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     return subprocess.Popen(command, start_new_session=True, preexec_fn=heed, text=True, env=environment,
@@ -50,10 +50,10 @@ def test_whatever_kills_a_sweep_its_store_holds_right_rows_only_and_nobody_is_le
     order = [name for name, (count, *_) in ENDS.items() for _ in range(count)]
     rng.shuffle(order)
     lost: dict[str, int] = dict.fromkeys(ENDS, 0)
-    for name in order:
+    for turn, name in enumerate(order):
         _, whom, number, code = ENDS[name]
         before = stored(path) if path.exists() else 0
-        process = begun(path, stdout=subprocess.DEVNULL)
+        process = begun(path, seed=turn // 30, stdout=subprocess.DEVNULL)  # no seed is done before its thirty
         deadline = time.monotonic() + 60
         if rng.random() < 0.8:  # else it is killed wherever it is, in its start for one
             while stored(path) <= before and time.monotonic() < deadline and process.poll() is None:
@@ -79,8 +79,8 @@ def test_whatever_kills_a_sweep_its_store_holds_right_rows_only_and_nobody_is_le
         if path.exists() and stored(path):
             assert not check(path).any
             lost[name] += stored(path) < before
-    figure("kills", "all", **{name: count for name, (count, *_) in ENDS.items()}, orphans=orphans,
-           stored=stored(path), stores_that_lost_a_row=sum(lost.values()))  # fmt: skip
+        figure("kills", name, turn=turn, code=process.returncode, orphans=len(alive),
+               before=before, after=stored(path))  # fmt: skip
     assert orphans == 0
     assert not any(lost.values())
     rows_are_right(path, rng)
@@ -88,20 +88,19 @@ def test_whatever_kills_a_sweep_its_store_holds_right_rows_only_and_nobody_is_le
 
 def rows_are_right(path: Path, rng: random.Random) -> None:
     """Rows drawn from what many processes have stored are those of one that nobody disturbed."""
+    alone = path.with_name("alone.sqlite")
     with Store(path) as store:
-        (group,) = store.groups()
-        done = sorted(store.done(group))
-        drawn = rng.sample(done, min(times(10, 200), len(done)))
-        kept = {result.network: result for result in store.results(group, drawn)}
-    for row in ssnr.sweep(SPACE, drawn, ["synflow"], store=path.with_name("alone.sqlite"), workers=1):
-        assert kept[row.architecture].status in ("ok", "dead")
-    with Store(path.with_name("alone.sqlite")) as store:
-        for result in store.results(group, drawn):
-            found = kept[result.network]
-            assert (found.status, found.reason) == (result.status, result.reason)
-            assert (found.moments is None) == (result.moments is None)
-            if found.moments is not None:
-                assert found.moments.layers() == result.moments.layers()
+        for group in store.groups():
+            done = sorted(store.done(group))
+            drawn = rng.sample(done, min(times(10, 50), len(done)))
+            assert [row.architecture for row in ssnr.sweep(SPACE, drawn, ["synflow"], store=alone, workers=1,
+                                                           seed=group.seed)] == drawn  # fmt: skip
+            with Store(alone) as other:
+                for kept, expected in zip(store.results(group, drawn), other.results(group, drawn), strict=True):
+                    assert (kept.status, kept.reason) == (expected.status, expected.reason)
+                    assert (kept.moments is None) == (expected.moments is None)
+                    if kept.moments is not None:
+                        assert kept.moments.layers() == expected.moments.layers()
 
 
 def test_a_store_that_is_deleted_meanwhile_is_said_to_be_gone(tmp_path):
