@@ -86,6 +86,19 @@ def test_whatever_kills_a_sweep_its_store_holds_right_rows_only_and_nobody_is_le
     rows_are_right(path, rng)
 
 
+@pytest.mark.parametrize("wait", [0.0, 0.3])
+def test_ctrl_c_while_workers_are_imported_is_one_line(tmp_path, wait):
+    process = begun(tmp_path / "s.sqlite", stdout=subprocess.DEVNULL)
+    while not any("forkserver" in word for child in family(process) for word in child.cmdline()):
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("ssnr: ")
+    assert "Traceback" not in said
+
+
 def rows_are_right(path: Path, rng: random.Random) -> None:
     """Rows drawn from what many processes have stored are those of one that nobody disturbed."""
     alone = path.with_name("alone.sqlite")

@@ -61,7 +61,8 @@ class Lost(NamedTuple):
 def warm_up() -> None:
     """Start importing what workers need, beside whatever comes before the first of them."""
     if _context().get_start_method() == "forkserver":
-        forkserver.ensure_running()
+        with process.interrupts_wait():
+            forkserver.ensure_running()
 
 
 def each(work: Work, chunks: Iterable[Any], workers: int, limits: Limits | None = None) -> Iterator[Done | Lost]:
@@ -225,7 +226,7 @@ def _hand_out(
 def _started(payload: bytes, limits: Limits, context: Any = None) -> _Worker:
     context = context or _context()
     ours, theirs = context.Pipe()
-    with _without_main():
+    with _without_main(), process.interrupts_wait():
         worker = context.Process(target=process.serve, args=(theirs, payload, limits.memory), daemon=True)
         worker.start()
     theirs.close()

@@ -11,8 +11,9 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, NamedTuple
 
 from ssnr.core.errors import SsnrError, UsageError, one_line
@@ -80,6 +81,7 @@ def serve(pipe: Any, payload: bytes, memory: int | None) -> None:
     """Answer chunk after chunk until the parent hangs up."""
     # Ctrl-C goes to the whole group: the parent decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _mask("SIG_UNBLOCK")
     sys.stdout = sys.stderr  # what a user's code prints is no part of any answer
     _end_with_the_fork_server()
     chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -105,6 +107,23 @@ def serve(pipe: Any, payload: bytes, memory: int | None) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             _send(pipe, Raised(error))
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits for the end of the body; what is started in it does not hear it before it can ignore it."""
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # which would lift the mask, if it began in the body
+    _mask("SIG_BLOCK")
+    try:
+        yield
+    finally:
+        _mask("SIG_UNBLOCK")
+
+
+def _mask(how: str) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT})
 
 
 def _listen(pipe: Any, chunks: queue.SimpleQueue[Any]) -> None:
