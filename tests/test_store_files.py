@@ -184,11 +184,13 @@ def test_truncated_stores_are_damaged_and_say_so(whole, tmp_path):
     content = closed_copy(whole[0], path)
     rng = random.Random(1)
     count = times(20, 1_000)
-    figure("damage", "cut off", tried=count, refused=count)
+    refused = 0
     for _ in range(count):
         path.write_bytes(content[: rng.randrange(200, len(content) - 1)])
         with pytest.raises(StoreError):
             contents(path)
+        refused += 1
+    figure("damage", "cut off", tried=count, refused=refused)
 
 
 def test_a_changed_number_is_named_dropped_by_repair_and_filled_by_the_same_sweep(whole, tmp_path):

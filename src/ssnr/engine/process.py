@@ -112,13 +112,16 @@ def serve(pipe: Any, payload: bytes, memory: int | None) -> None:
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
     """Ctrl-C waits for the end of the body; what is started in it does not hear it before it can ignore it."""
-    if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # which would lift the mask, if it began in the body
-    _mask("SIG_BLOCK")
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would lift the mask, if it began in the body
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # only reads it
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
-        _mask("SIG_UNBLOCK")
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _mask(how: str) -> None:

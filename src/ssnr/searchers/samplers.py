@@ -143,7 +143,7 @@ class Optuna(Sampler):
             options |= {"constant_liar": True, "multivariate": True, "group": True}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                chosen = optuna.samplers.TPESampler(**_known(optuna.samplers.TPESampler, options))
+                chosen = optuna.samplers.TPESampler(**_accepted(optuna.samplers.TPESampler, options))
         else:
             chosen = optuna.samplers.NSGAIISampler(population_size=POPULATION, **options)
         self._study = optuna.create_study(directions=["minimize"] * objectives, sampler=chosen)
@@ -203,14 +203,14 @@ def optuna_or_say() -> Any:
     return optuna
 
 
-def _known(made: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _accepted(made: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options that this version of Optuna has."""
     import inspect
 
     return {name: value for name, value in options.items() if name in inspect.signature(made).parameters}
 
 
-# Name → class or maker: (space, allowed, seed, objectives) → sampler.
+# Name → function of (space, allowed, seed, objectives) that makes the sampler.
 SAMPLERS: dict[str, Callable[[Space, Callable[[str], bool], int, int], Sampler]] = {
     "exhaustive": lambda space, allowed, seed, _: Exhaustive(space, allowed, seed),
     "random": lambda space, allowed, seed, _: Random(space, allowed, seed),

@@ -1,4 +1,4 @@
-"""What every executor promises, as a test class: the same rows as one process, whatever happens on the way."""
+"""What every executor promises, as a test class: the same rows as one process, in order, and going on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ssnr reproduce`: the figures and the table of the paper, each a command with its own options."""
+"""`ssnr reproduce`: what the paper and the pages of the docs show, each a command with its own options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 FIGURE_2 = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
 
-reproduce = group("reproduce", "Repeat a result of the paper on real data: picture, table, the paper's value beside.")
+reproduce = group(
+    "reproduce",
+    "Make a result again on real data: the paper's (fig1, fig2, table1), or the docs' (evidence, search, proxies).",
+)
 
 
 @reproduce.command()
