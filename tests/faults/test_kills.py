@@ -60,9 +60,8 @@ def test_whatever_kills_a_sweep_its_store_holds_right_rows_only_and_nobody_is_le
     for turn, name in enumerate(order):
         _, whom, number, code = ENDS[name]
         before = stored(path) if path.exists() else 0
-        process = begun(
-            path, seed=turn // 30, stdout=subprocess.DEVNULL
-        )  # a new seed every 30 turns: something is always left
+        # A new seed every 30 turns: something is always left to score.
+        process = begun(path, seed=turn // 30, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         if rng.random() < 0.8:  # else it is killed wherever it is, in its start for one
             while stored(path) <= before and time.monotonic() < deadline and process.poll() is None:
