@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import ssnr
 from benchmarks import harness
 
+PROXIES = ["synflow/layerwise_ssnr"]
+
 
 class Encoder(nn.Module):
     """Six layers of a transformer encoder over 64 vectors of 256 numbers."""
@@ -35,12 +37,22 @@ def plain(depth: int, width: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def beyond(depth: int, width: int) -> nn.Module:
+    """Linear layers whose numbers leave float64."""
+    layers = [nn.Linear(width, width, bias=False) for _ in range(depth)]
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight *= 2.0**40
+    return nn.Sequential(*layers)
+
+
 def networks(quick: bool) -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
     image = (3, 32, 32)
     found: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         "vgg:16": (lambda: ssnr.get_space("vgg").build("16"), image),
         "resnet:56": (lambda: ssnr.get_space("resnet").build("56"), image),
         "transformer encoder": (Encoder, (64, 256)),
+        "beyond float64, depth 200, width 256": (lambda: beyond(200, 256), (256,)),
     }
     grid = [(8, 32), (32, 32)] if quick else [(8, 32), (32, 32), (128, 32), (32, 8), (32, 64), (32, 128)]
     for depth, width in grid:
@@ -73,7 +85,7 @@ def ratios(name: str, dtype: str, quick: bool) -> tuple[list[float], float]:
         other.zero_grad(set_to_none=True)
         other(x).sum().backward()
         between = time.process_time()
-        ssnr.score(net, input_shape=shape, recipe=f"seed(synflow_dtype={dtype})")
+        ssnr.score(net, input_shape=shape, proxies=PROXIES, recipe=f"seed(synflow_dtype={dtype})")
         if turn:  # the first warms up
             bare.append(between - started)
             found.append((time.process_time() - between) / bare[-1])
@@ -83,9 +95,11 @@ def ratios(name: str, dtype: str, quick: bool) -> tuple[list[float], float]:
 def memory(name: str, dtype: str, quick: bool) -> float:
     """Peak memory that `score` adds, in units of the parameters in the pass's precision."""
     make, shape = networks(quick)[name]
-    ssnr.score(plain(2, 4), input_shape=(3, 8, 8), recipe=f"seed(synflow_dtype={dtype})")  # what torch loads once
+    ssnr.score(
+        plain(2, 4), input_shape=(3, 8, 8), proxies=PROXIES, recipe=f"seed(synflow_dtype={dtype})"
+    )  # what torch loads once
     net = make().eval()
     before = harness.own_peak_mib()
-    ssnr.score(net, input_shape=shape, recipe=f"seed(synflow_dtype={dtype})")
+    ssnr.score(net, input_shape=shape, proxies=PROXIES, recipe=f"seed(synflow_dtype={dtype})")
     added = 2**20 * (harness.own_peak_mib() - before)
     return added / (sum(p.numel() for p in net.parameters()) * getattr(torch, dtype).itemsize)

@@ -167,6 +167,8 @@ OF_DEGREE_ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "a sparse graph": lambda x: (GRAPH @ x.T).T + torch.sparse.mm(GRAPH, x.T).T,
     "complex numbers": lambda x: torch.complex(x, x.flip(-1)).abs() + torch.view_as_real(torch.complex(x, x))[..., 0],
     "a function of its own": lambda x: Rectified.apply(x),
+    "a function kept": lambda x: KEPT(x),
+    "vmap": torch.vmap(lambda row: row * 2),
 }
 
 
@@ -239,7 +241,7 @@ def test_attention_and_recurrence_with_exponents_are_what_they_are_without(make)
     model, found = Model(make(), get_recipe("seed")), []
     for scaled in (False, True):
         example = flow.ones_like(None, (3, 8))
-        found.append(flow._once(model, example, torch.float64, scaled=scaled, copies=False)[0])
+        found.append(flow._once(model, example, torch.float64, scaled=scaled)[0])
     plain, carried = found
     for name, values in plain.tensors.items():
         bound = 1e-12 * float(values.abs().max())
@@ -298,8 +300,14 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], int, str]] = {
     "a small number of Python": (
         lambda x: x + float(x.detach().mean()), -40, "item of numbers beyond float64: it is not of degree one",
     ),
-    "a function kept": (lambda x: KEPT(x), 40, "the network's own function Rectified, of numbers beyond float64"),
-    "vmap": (torch.vmap(lambda row: row * 2), -40, "numbers beyond float64 inside of torch.vmap or torch.func"),
+    "numbers for numpy": (
+        lambda x: x + torch.from_numpy(x.detach().numpy()), 40,
+        "numpy of numbers beyond float64: it is not of degree one",
+    ),
+    "a tensor of numbers": (
+        lambda x: x + torch.tensor([x.detach()[0, 0]]), -40,
+        "tensor of numbers beyond float64: it is not of degree one",
+    ),
 }  # fmt: skip
 
 
@@ -312,14 +320,17 @@ def test_what_cannot_be_followed_beyond_the_format_is_refused_with_the_reason(ki
     assert brief(far) == (None, None, "failed", reason)
 
 
-def test_torchscript_is_refused_beyond_the_format():
+@pytest.mark.parametrize("exponent", [40, -40])
+def test_torchscript_is_what_it_is_without(exponent):
+    layers = [part for layer in Stack(F.relu, 40, exponent).layers for part in (layer, nn.ReLU())]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        deep = torch.jit.script(nn.Sequential(*Stack(F.relu, 40, -40).layers))
-    (score,) = ssnr.score(deep, input_shape=(WIDTH,), proxies=["synflow"]).values()
-    assert brief(score) == (
-        None, None, "failed", "TorchScript does not show its functions, and numbers are at the end of float64's range",
-    )  # fmt: skip
+        deep = torch.jit.script(nn.Sequential(*layers))
+    (score,) = ssnr.score(deep, input_shape=(WIDTH,), proxies=["synflow/layerwise_ssnr"]).values()
+    (plain,) = ssnr.score(nn.Sequential(*layers), input_shape=(WIDTH,), proxies=["synflow/layerwise_ssnr"]).values()
+    assert brief(score) == brief(plain)
+    assert [row.ratio for row in score.layers] == [row.ratio for row in plain.layers]
+    assert score.status == "ok"
 
 
 def test_a_tensor_of_powers_that_is_a_layer_has_its_derivative_beyond_the_format():
@@ -362,12 +373,15 @@ def test_a_living_network_whose_input_is_nothing_beside_its_biases_is_not_dead(r
     assert score.value == pytest.approx(total, rel=1e-12 if recipe == "seed" else 1e-5)
 
 
-def test_what_is_all_beneath_a_constant_is_refused_and_not_called_dead():
-    net = nn.Sequential(Stack(lambda x: x, 40, -40), Raised())
-    (score,) = ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"]).values()
-    assert brief(score) == (
-        None, None, "failed", "what flows through every layer is too small beside other numbers for any format",
-    )  # fmt: skip
+def test_what_is_all_beneath_a_constant_keeps_its_gradients():
+    stack = Stack(lambda x: x, 40, -40)
+    beneath, alone = (
+        ssnr.score(net, input_shape=(WIDTH,), proxies=["synflow"])["synflow"]
+        for net in (nn.Sequential(stack, Raised()), stack)
+    )
+    assert beneath.status == "ok", beneath.reason
+    assert beneath.log_value == alone.log_value
+    assert [row.ratio for row in beneath.layers] == [row.ratio for row in alone.layers]
 
 
 @pytest.mark.parametrize("exponent", [20, 24, 26, 40])

@@ -64,6 +64,26 @@ def test_threads_get_the_numbers_of_one_after_another_and_leave_the_process_as_i
                       torch.get_default_dtype(), torch.get_rng_state().numpy().tobytes())  # fmt: skip
 
 
+def test_while_a_network_is_scored_autograd_functions_are_pytorch_s_own():
+    own, seen = torch.autograd.Function.__dict__["apply"], []
+
+    class Looks(nn.Module):
+        def __init__(self, exponent):
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Linear(6, 6, bias=False) for _ in range(40)))
+            with torch.no_grad():
+                for layer in self.layers:
+                    layer.weight *= 2.0**exponent
+
+        def forward(self, x):
+            seen.append(torch.autograd.Function.__dict__["apply"])
+            return Double.apply(self.layers(x))
+
+    for exponent in (0, 40):
+        assert ssnr.score(Looks(exponent), input_shape=(6,), proxies=["synflow"])["synflow"].status == "ok"
+    assert len(seen) >= 3 and all(apply is own for apply in seen)
+
+
 def test_one_network_may_be_scored_by_several_threads_at_once():
     net = golden()
     with ThreadPoolExecutor(4) as threads:

@@ -7,7 +7,6 @@ of a token with the sum of all rows, and writes down which modules are of no deg
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ssnr.interpret import degrees as degrees
-from ssnr.interpret.approximated import KNOWN, LISTED, Places
-from ssnr.interpret.approximated import reaches as reaches
-from ssnr.interpret.exponents import is_wrapped, tensors_in
-from ssnr.interpret.scaled_attention import score_bound
+from ssnr.interpret.approximated import KNOWN, LISTED, Places, tensors_in
+from ssnr.interpret.saturation import attention, attention_of_heads, is_maximum, is_wrapped
 
 _NORMS: frozenset[Callable[..., Any]] = frozenset(
     getattr(module, name)
@@ -111,8 +107,9 @@ def _without_dust(x: Tensor) -> Tensor:
     return torch.where(dust, mean, x) if bool(dust.any()) else x
 
 
-class CopiesNeeded(BaseException):
-    """The network changes in place what a norm puts out: here that is what went into the norm, and has to be copied."""
+def passed(x: Tensor) -> Tensor:
+    """What a bypassed norm returns: a copy, for the network may change it in place and still need what went in."""
+    return x.clone()
 
 
 class Reading(Bypass):
@@ -122,22 +119,21 @@ class Reading(Bypass):
     activations is not; there the saliency is that of the real function.
 
     Attributes:
-        copies: whether a bypassed norm puts out a copy of its input.
         gates: a one for every embedding of tokens, by which it is multiplied: their gradients say whether the output
             depends on the tokens.
-        peaks: the largest magnitudes that products with a weight put out: in float32 of each, in float64 of every
+        peaks: the least and largest numbers after products with a weight: in float32 of each, in float64 of every
             third, which is enough because two weights in float32 shrink nothing by more than 2**300.
-        scores: a bound of what each softmax was given.
+        saturated: whether some attention may be no more than a maximum, and has a gradient all the same.
     """
 
     def __init__(
-        self, functions: frozenset[Callable[..., Any]], net: nn.Module, sources: Sequence[Tensor], copies: bool
+        self, functions: frozenset[Callable[..., Any]], net: nn.Module, sources: Sequence[Tensor], sizes: bool
     ) -> None:
         super().__init__(functions)
-        self.copies = copies
+        self._sizes = sizes
         self.gates: list[Tensor] = []
         self.peaks: list[Tensor] = []
-        self.scores: list[Tensor] = []
+        self.saturated = False
         self._products = 0
         self._places = Places(net, sources, self.gates)
 
@@ -146,41 +142,31 @@ class Reading(Bypass):
         """Each place where the network is not of degree one, as "module (function)"."""
         return tuple(self._places.found)
 
-    def passed(self, x: Tensor) -> Tensor:
-        """What a bypassed norm puts out."""
-        if self.copies:
-            return x.clone()
-        for tensor in (x, x._base):  # a change of another view changes this one
-            if tensor is not None:
-                tensor.__dict__["_ssnr_passed"] = True
-        return x
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.functions:
-            out = self.passed(args[0] if args else kwargs["input"])
+            out = passed(args[0] if args else kwargs["input"])
             return (out, *func(*args, **(kwargs or {}))[1:]) if func in _NATIVE else out
         raw = getattr(func, "__name__", "")
         name = raw.strip("_")
-        may_change = raw.endswith("_") or kwargs or name in degrees.INPLACE_AT
-        if may_change and name not in _HARMLESS and _is_passed(args) and _changes(raw, name, args, kwargs):
-            raise CopiesNeeded
+        if not torch.is_grad_enabled():
+            self._places.own_function()
         if name in LISTED:
             self._places.look(name, args, kwargs or {})
-            if name in _BY_SOFTMAX and (bound := score_bound(func, name, args, kwargs or {})) is not None:
-                self.scores.append(bound)
+            if name in _BY_SOFTMAX and (found := self._by_softmax(func, name, args, kwargs or {})) is not None:
+                return found
         if func in _LOOKUPS and _is_token(args[0] if args else (kwargs or {}).get("input"), name):
             return self._rows(name, *args, **(kwargs or {}))
-        if name in _CHOICES and (found := _chosen_rows(name, args, kwargs or {})) is not None:
-            return self._rows("embedding", found[1], found[0])
+        if name in _CHOICES and (chosen := _chosen_rows(name, args, kwargs or {})) is not None:
+            return self._rows("embedding", chosen[1], chosen[0])
         out = super().__torch_function__(func, types, args, kwargs)
         if name not in KNOWN and raw not in _ATTRIBUTES:
             self._places.tried(func, raw, args, kwargs or {}, out)
         if func is F.one_hot and _is_token(args[0]):
             return torch.ones_like(out)
-        if name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
+        if self._sizes and name in _WEIGHTED and isinstance(out, Tensor) and out.numel():
             self._products += 1
             if (self._products % 3 == 1 or out.dtype is not torch.float64) and not is_wrapped(out):
-                self.peaks.append(torch.linalg.vector_norm(out.detach(), math.inf))
+                self.peaks += torch.aminmax(out.detach())  # many times as fast as a norm
         if isinstance(out, Tensor):
             if not out.is_floating_point() and not _is_fresh(name) and any(map(_is_token, tensors_in(args))):
                 mark_tokens(out)
@@ -190,10 +176,20 @@ class Reading(Bypass):
             return iter(parts) if name == "iter" else parts
         return out
 
-    def own_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """A function of the network's own."""
+    def _by_softmax(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Softmax and attention where they are a maximum, None elsewhere."""
+        if name == "scaled_dot_product_attention":
+            return attention(*args, **kwargs)
+        if name == "multi_head_attention_forward":
+            found = attention_of_heads(func, args, kwargs)
+            self.saturated |= found is True
+            return None if isinstance(found, bool) else found
+        x, dim = args[0] if args else kwargs["input"], args[1] if len(args) > 1 else kwargs.get("dim")
+        if dim is None or not is_maximum(x, dim):
+            return None
         out = func(*args, **kwargs)
-        self._places.tried(func, name, args, kwargs, out)
+        if out.requires_grad:
+            out.register_hook(torch.zeros_like)
         return out
 
     def _rows(self, name: str, ids: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -215,18 +211,9 @@ _OF_BAGS = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "s
 _OF_ROWS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse", "padding_idx")
 _BY_SOFTMAX = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _ATTRIBUTES = frozenset(("__get__", "__set__", "__delete__"))
-# In place, but what is positive stays what it is.
-_HARMLESS = frozenset(("relu", "leaky_relu", "prelu", "get", "set", "requires_grad", "detach", "dropout"))
 _LOOKUPS = frozenset((F.embedding, F.embedding_bag))
 _WEIGHTED = frozenset(("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
                        "conv_transpose3d", "matmul", "mm", "bmm", "einsum", "bilinear", "addmm"))  # fmt: skip
-
-
-def _changes(raw: str, name: str, args: Any, kwargs: Any) -> bool:
-    """Whether a call changes its first argument in place."""
-    if raw.endswith("_"):
-        return not raw.startswith("__") or name.startswith("i") or name == "setitem"
-    return degrees.asks_in_place(name, args, kwargs)
 
 
 _CHOICES = frozenset(("getitem", "index_select"))
@@ -266,13 +253,6 @@ def mark_tokens(value: Any) -> None:
             mark_tokens(item)
 
 
-def _is_passed(args: Any) -> bool:
-    if not args or not isinstance(args[0], Tensor):
-        return False
-    whole = args[0]._base
-    return "_ssnr_passed" in args[0].__dict__ or (whole is not None and "_ssnr_passed" in whole.__dict__)
-
-
 def _is_token(value: Any, lookup: str = "") -> bool:
     """Whether these are the caller's integers; a lookup by ones is one without a batch, and means tokens as well."""
     return isinstance(value, Tensor) and (
@@ -281,7 +261,7 @@ def _is_token(value: Any, lookup: str = "") -> bool:
 
 
 @contextmanager
-def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies: bool = False) -> Iterator[Reading]:
+def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, sizes: bool = True) -> Iterator[Reading]:
     """Run `net` in here with its norms bypassed.
 
     A norm is a function of torch that normalises, or a module whose class is called a norm (`LlamaRMSNorm`,
@@ -293,19 +273,16 @@ def linear(net: nn.Module, norms: str, sources: Sequence[Tensor] = (), *, copies
         norms: "all" bypasses norms of every kind, module or functional; "batch" exactly `BatchNorm1d` and
             `BatchNorm2d` modules, as the field's published code does; "none" keeps them.
         sources: leaves that the network reads, to tell activations from weights.
-        copies: whether a bypassed norm puts out a copy of its input.
-
-    Raises:
-        CopiesNeeded: without copies, the network changes what a norm puts out.
+        sizes: whether `peaks` are wanted.
     """
     if norms == "batch":
         bypassed = [m for m in net.modules() if type(m) in (nn.BatchNorm1d, nn.BatchNorm2d)]
     else:
         bypassed = [m for m in net.modules() if norms == "all" and _is_own_norm(m)]
     own = [module.__dict__.get("forward") for module in bypassed]
-    reading = Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, copies)
+    reading = Reading(_NORMS | _DROPOUT if norms == "all" else _DROPOUT, net, sources, sizes)
     for module in bypassed:
-        module.__dict__["forward"] = _passing(module.forward, reading)
+        module.__dict__["forward"] = _passing(module.forward)
     try:
         with reading:
             yield reading
@@ -339,11 +316,11 @@ def without_dropout() -> TorchFunctionMode:
     return Bypass(_DROPOUT)
 
 
-def _passing(forward: Callable[..., Any], reading: Reading) -> Callable[..., Any]:
+def _passing(forward: Callable[..., Any]) -> Callable[..., Any]:
     """The input of a norm, unless it is given more than one tensor: a residual to be added, or a gate."""
 
-    def passed(*args: Any, **kwargs: Any) -> Any:
+    def bypassed(*args: Any, **kwargs: Any) -> Any:
         floating = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()]
-        return reading.passed(floating[0]) if len(floating) == 1 else forward(*args, **kwargs)
+        return passed(floating[0]) if len(floating) == 1 else forward(*args, **kwargs)
 
-    return passed
+    return bypassed

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,10 +14,9 @@ from torch import Tensor
 from ssnr.core.errors import ScoringError, UsageError
 from ssnr.core.moments import LayerMoments, reduced
 from ssnr.data import ones
-from ssnr.interpret.own_functions import answered, unanswered_before
-from ssnr.interpret.reading import CopiesNeeded, linear, mark_tokens
-from ssnr.interpret.scaled import Scaled
-from ssnr.interpret.scaled_attention import largest_score
+from ssnr.interpret.exponents import Exponents, shifted
+from ssnr.interpret.reading import linear, mark_tokens
+from ssnr.interpret.scaled import scaled_pass
 from ssnr.networks.calling import outputs_of
 from ssnr.networks.model import Model
 from ssnr.networks.trees import mapped, to_device
@@ -26,9 +26,6 @@ from ssnr.saliencies.signal import Signal, dense, followed, set_mode, spread
 _SAFE = {torch.float64: (-512, 512), torch.float32: (-96, 104)}
 # Where a layer outputs x below 2^-this, digits may be lost; some entry of its gradient is at least R/(x · entries).
 _SMALLEST = {torch.float64: 600, torch.float32: 88}
-_NEAR_THE_END = {t: f"numbers are at the end of {str(t).removeprefix('torch.')}'s range" for t in _SAFE}
-
-
 SOFTMAX = "the network ends in softmax, whose outputs sum to one whatever the weights: score its logits"
 
 
@@ -58,27 +55,18 @@ def synflow(
     own_tokens = model.recipe.tokens == "batch"
     if example is None:
         example = inputs if own_tokens and inputs is not None else ones_like(inputs, input_shape)
-    copies = False
-    try:
-        signal, kept = _once(model, example, dtype, scaled=False, copies=False, whole=whole)
-    except CopiesNeeded:
-        copies = True
-        signal, kept = _once(model, example, dtype, scaled=False, copies=True, whole=whole)
+    signal, kept = _once(model, example, dtype, scaled=False, whole=whole)
     if kept and _in_range(signal, dtype):
         return signal
     try:
-        if model.scripted:
-            raise ScoringError(f"TorchScript does not show its functions, and {_NEAR_THE_END[dtype]}")
-        return _once(model, example, dtype, scaled=True, copies=copies)[0]
+        return _once(model, example, dtype, scaled=True)[0]
     except ScoringError:
         if signal.dead or not kept:  # nothing flows, or less than it should: that may be the range alone
             raise
         return signal
 
 
-def _once(
-    model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, copies: bool, whole: bool = True
-) -> tuple[Signal, bool]:
+def _once(model: Model, example: Any, dtype: torch.dtype, *, scaled: bool, whole: bool = True) -> tuple[Signal, bool]:
     """The two passes; and whether no output of a layer, nor its gradient, was so small that digits were lost."""
     device = next(iter(model.scored.values())).device
     # Copies, because a network may change its input in place, which a leaf does not allow.
@@ -89,53 +77,68 @@ def _once(
     leaves = {name: weights[name].requires_grad_() for name in model.scored if name in weights}
     # Bypassed norms have no mode; where a recipe keeps some, they are in the mode that its program leaves them in.
     set_mode(model, "eval" if model.recipe.norms == "all" else model.recipe.mode)
-    scale = Scaled(dtype) if scaled else None
-    reading = linear(model.net, model.recipe.norms, sources, copies=copies)
-    with torch.enable_grad(), scale or nullcontext(), reading as read, answered((scale or read).own_function) as called:
-        outputs = outputs_of(model.call(weights, inputs))
-    R, exponent = scale.total(outputs) if scale else (torch.stack([out.sum() for out in outputs]).sum(), 0)
-    approximated, peaks = read.approximated, read.peaks
-    if not R.requires_grad:
-        return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
-    if all(isinstance(out, Tensor) and _is_softmax(out) for out in outputs):
-        return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated, rounding=SOFTMAX), True
-    if not scaled and not (_kept(R.detach(), peaks, dtype) and _below_saturation(read.scores, dtype)):
-        return Signal(dict.fromkeys(model.scored), approximated=approximated), False
-    if scale and exponent and (name := unanswered_before(R, called)) is not None:
-        raise ScoringError(f"the network's own function {name}, of numbers beyond {scale.dtype}")
-    entries = [*sources, *read.gates]
-    rows: dict[str, LayerMoments] = {}
-    reducing = not whole and not scaled and not model.masks
-    hooks: list[Any] = []
-    for name, leaf in leaves.items() if reducing else ():
-        hooks.append(leaf.register_hook(_reducing(rows, name, leaf)))  # type: ignore[no-untyped-call]
-    found = torch.autograd.grad(R, [*leaves.values(), *entries], allow_unused=True)
-    for hook in hooks:
-        hook.remove()
-    gradients: list[Tensor | None] = list(found[: len(leaves)])
-    flows = found[len(leaves) :]
-    del found
-    magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(list(leaves.values()), gradients)
-    if scale and abs(exponent) > scale.limit and bool(torch.isfinite(R)) and not all(map(_finite, magnitudes)):
-        raise ScoringError(f"numbers of one tensor are further apart than {scale.dtype} holds")
+    with scaled_pass(dtype) if scaled else nullcontext() as scale:
+        with torch.enable_grad(), linear(model.net, model.recipe.norms, sources, sizes=not scaled) as read:
+            outputs = outputs_of(model.call(weights, inputs))
+        with torch.enable_grad():
+            R = torch.stack([out.sum() for out in outputs]).sum()
+        approximated = read.approximated
+        if not R.requires_grad:
+            return Signal(dict.fromkeys(model.scored), dead=True, approximated=approximated), True
+        if all(isinstance(out, Tensor) and _is_softmax(out) for out in outputs):
+            nothing = dict.fromkeys(model.scored)
+            return Signal(nothing, dead=True, approximated=approximated, rounding=SOFTMAX), True
+        if not scaled and (read.saturated or not _kept(R.detach(), read.peaks, dtype)):
+            return Signal(dict.fromkeys(model.scored), approximated=approximated), False
+        rows: dict[str, LayerMoments] = {}
+        reducing = not whole and not scaled and not model.masks
+        hooks: list[Any] = []
+        for name, leaf in leaves.items() if reducing else ():
+            hooks.append(leaf.register_hook(_reducing(rows, name, leaf)))  # type: ignore[no-untyped-call]
+        entries = [*sources, *read.gates]
+        found = torch.autograd.grad(R, [*leaves.values(), *entries], allow_unused=True)
+        for hook in hooks:
+            hook.remove()
+        gradients: list[Tensor | None] = list(found[: len(leaves)])
+        flows = found[len(leaves) :]
+        del found
+    theta = [leaf.detach() for leaf in leaves.values()]
+    exponent = 0
+    magnitudes: list[Any]
+    if scale is not None:
+        magnitudes, exponent = _scaled_magnitudes(scale.exponents, theta, gradients, bool(torch.isfinite(R)))
+    else:
+        magnitudes = [rows.get(name) for name in leaves] if reducing else _magnitudes(theta, gradients)
     dead = bool(entries) and not any(flow is not None and bool(flow.any()) for flow in flows)
-    if dead and scale is not None and (scale.lost or _vanishing(magnitudes, dtype)):
-        # Where anything flows, the output does depend on the input, by too little beside what biases add.
-        dead = not any(bool(m.any()) for m in magnitudes if isinstance(m, Tensor))
-        if dead and all(bool(leaf.any()) for leaf in leaves.values()):  # no weight of zeros is to blame
-            raise ScoringError("what flows through every layer is too small beside other numbers for any format")
     tensors = spread(model, dict(zip(leaves, magnitudes, strict=True)))
     return Signal(tensors, dead, exponent, approximated), True
+
+
+@torch.no_grad()
+def _scaled_magnitudes(
+    exponents: Exponents, theta: list[Tensor], gradients: list[Tensor | None], finite: bool
+) -> tuple[list[Tensor | None], int]:
+    """`_magnitudes` of a scaled pass, and the one exponent that all of them have.
+
+    Raises:
+        ScoringError: something is missing beside far larger numbers.
+    """
+    factors = [exponents.near(weight) for weight in theta]
+    own = [0 if g is None else exponents.of(w) + exponents.of(g) for w, g in zip(factors, gradients, strict=True)]
+    found = _magnitudes(factors, gradients)
+    peaks = [float(m.amax()) if m is not None and m.numel() else 0.0 for m in found]
+    if finite and not all(map(math.isfinite, peaks)):
+        raise ScoringError(f"numbers of one tensor are further apart than {exponents.format} holds")
+    gone = (m is not None and peak == 0.0 and bool(w.any()) for w, m, peak in zip(theta, found, peaks, strict=True))
+    if exponents.lost and any(gone):
+        raise ScoringError("what flows through every layer is too small beside other numbers for any format")
+    most = max((e + math.frexp(peak)[1] for e, peak in zip(own, peaks, strict=True) if peak), default=0)
+    return [None if m is None else shifted(m, e - most) for m, e in zip(found, own, strict=True)], most
 
 
 def _is_softmax(output: Tensor) -> bool:
     """Whether a softmax gave an output."""
     return output.grad_fn is not None and output.grad_fn.name().startswith("SoftmaxBackward")
-
-
-def _below_saturation(scores: list[Tensor], dtype: torch.dtype) -> bool:
-    """Whether every softmax on the way is more than a maximum, as far as bounds of what it was given tell."""
-    return not scores or float(torch.stack(scores).max()) <= largest_score(dtype)
 
 
 def _reducing(rows: dict[str, LayerMoments], name: str, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -174,7 +177,7 @@ def _kept(R: Tensor, peaks: list[Tensor], dtype: torch.dtype) -> bool:
         return False
     if not peaks:
         return True
-    sizes = torch.stack(peaks).to(torch.float64)
+    sizes = torch.stack(peaks).to(torch.float64).view(-1, 2).abs().amax(1)
     sizes = sizes[sizes > 0]
     total = float(R.abs())
     if not len(sizes) or total == 0.0:
@@ -196,16 +199,6 @@ def _in_range(signal: Signal, dtype: torch.dtype) -> bool:
     low, high = _SAFE[dtype]
     exponents = torch.frexp(torch.stack([present.amin(), present.amax()])).exponent
     return bool(exponents[0] >= low) and bool(exponents[1] <= high)
-
-
-def _vanishing(magnitudes: Sequence[Tensor | LayerMoments | None], dtype: torch.dtype) -> bool:
-    """Whether gradients come close to the smallest numbers: then they end there, and not at a factor of zero."""
-    peaks = [float(m.amax()) for m in magnitudes if isinstance(m, Tensor) and m.numel()]
-    return any(0.0 < peak < 2.0 ** _SAFE[dtype][0] for peak in peaks)
-
-
-def _finite(saliency: Tensor | LayerMoments | None) -> bool:
-    return not isinstance(saliency, Tensor) or bool(torch.isfinite(saliency).all())
 
 
 def _peak(saliency: Tensor | LayerMoments) -> Any:
