@@ -23,7 +23,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def answered(function, *args, **kwargs) -> Tensor:
-    with Paths(second=True, dropout=False, recurrent=True, channels_last=False, few=False):
+    with Paths(second=True, dropout=False, recurrent=True, channels_last=False):
         out: Tensor = function(*args, **kwargs)
     return out
 
@@ -151,7 +151,7 @@ def test_embedding_bag_written_out_is_embedding_bag(mode, options):
 def test_gradients_of_embeddings_are_dense():
     weight, tokens = drawn(5, 3), torch.tensor([[0, 2], [1, 1]])
     for function in (F.embedding, F.embedding_bag):
-        with Paths(second=False, dropout=False, recurrent=False, channels_last=False, few=False):
+        with Paths(second=False, dropout=False, recurrent=False, channels_last=False):
             out = function(tokens, weight, sparse=True)
         (gradient,) = torch.autograd.grad(out.sum(), weight)
         assert gradient.layout is torch.strided

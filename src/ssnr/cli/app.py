@@ -183,10 +183,18 @@ def command_line() -> typer.Typer:
     return app
 
 
+class _Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP.
+
+    A class of its own: after a bare KeyboardInterrupt in the middle of an `exec`, as when a data class is being
+    imported, Python ends itself by SIGINT, although it was caught.
+    """
+
+
 def _end(number: int, frame: Any) -> None:
     """As Ctrl-C does: what is done is kept and said, and workers end."""
     _ended_by.append(number)
-    raise KeyboardInterrupt
+    raise _Ended
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ class LayoutError(ScoringError):
 
 
 @contextmanager
-def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: bool, few: bool) -> Iterator[None]:
+def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: bool) -> Iterator[None]:
     """Run the network's forward pass in here, with gradients.
 
     Args:
@@ -44,12 +44,11 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
         dropout: whether dropout stays.
         trains: whether the network is in train mode; cuDNN differentiates recurrent layers in no other.
         channels_last: whether images were given in that order.
-        few: whether there are so few images that calling another form costs more than it saves.
 
     Raises:
         LayoutError: with `channels_last`, for a network that depends on the order of memory.
     """
-    paths = Paths(second, dropout, recurrent=second or not trains, channels_last=channels_last, few=few)
+    paths = Paths(second, dropout, recurrent=second or not trains, channels_last=channels_last)
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         if second:
@@ -64,9 +63,9 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
 class Paths(TorchFunctionMode):
     """Answers functions by other forms of them."""
 
-    def __init__(self, second: bool, dropout: bool, recurrent: bool, channels_last: bool, few: bool) -> None:
+    def __init__(self, second: bool, dropout: bool, recurrent: bool, channels_last: bool) -> None:
         super().__init__()
-        self._answers = {**({} if few and not second else ANSWERS), **_SPARSE, **(_TWICE if second else {})}
+        self._answers = {**ANSWERS, **_SPARSE, **(_TWICE if second else {})}
         self._dropout, self._recurrent, self._channels_last = dropout, recurrent, channels_last
         self._copies: list[tuple[Tensor, int, Tensor, int]] = []
 

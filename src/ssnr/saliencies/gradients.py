@@ -26,7 +26,6 @@ Gradients = list[Tensor | None]
 
 # Where autograd multiplies and adds what should cancel, some hundred roundings of the loss are left.
 _DUST = 4096
-_FEW = 4  # images up to which PyTorch's own operations are the faster ones
 ROUNDING = (
     "the loss depends on no weight beyond rounding: with one image a batch norm before the pooling leaves nothing "
     "(draw two: recipe option images=2, or take a larger batch), and a softmax before the loss may have saturated"
@@ -156,9 +155,7 @@ def _forward(
     set_mode(model, recipe.mode)
     inputs, sources = followed(inputs)
     options = {"second": second, "dropout": recipe.dropout == "on", "trains": recipe.mode == "train"}
-    first = next(iter(flatten(inputs)), None)
-    few = isinstance(first, Tensor) and first.dim() > 0 and len(first) <= _FEW
-    with differentiable(channels_last=channels_last, few=few, **options):
+    with differentiable(channels_last=channels_last, **options):
         with capture or nullcontext():
             output = model.call(weights, inputs)
         value = loss_of(output, batch.targets, device, dtype, loss, recipe.temperature)
