@@ -143,6 +143,7 @@ They read CIFAR-10 images: 64 on NAS-Bench-201, 16 on NAS-Bench-301, 4 on TransN
 and labels drawn. Scores of NAS-Bench-201 are those of the networks for CIFAR-10. Intervals are 95 %
 over networks. `ntk` is turned round, so that higher is better everywhere. A network without a number (a dead cell, a
 singular matrix), or that a sweep has not come to, is left out of that row: `networks` says how many are left.
+`linear_regions` is one number for nearly all networks at 64 images: its interval says nothing, and `te_nas` is `ntk`.
 Published values are those of [NAS-Bench-Suite-Zero](https://github.com/automl/naslib/tree/zerocost) and its kin on the
 same networks, where it has them (their number in brackets); "reported" is what papers say of more or other cells.
 Benchmarks that were not run have no table.
