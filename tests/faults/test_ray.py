@@ -49,10 +49,13 @@ def cluster():
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     store = {"object_store_memory": 80 << 20}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
-    nodes = [made.add_node(num_cpus=1, num_gpus=1, **store) for _ in range(2)]
-    made.wait_for_nodes()
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    try:  # nothing of ours runs yet
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
+        nodes = [made.add_node(num_cpus=1, num_gpus=1, **store) for _ in range(2)]
+        made.wait_for_nodes()
+        ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        pytest.skip(f"Ray cannot start a cluster on this machine: {error}")
     yield made, nodes
     ray.shutdown()
     made.shutdown()
@@ -69,8 +72,8 @@ class TestRay(ExecutorContract):
 
 
 def test_a_network_that_hangs_is_named_as_on_one_machine_and_workers_share_gpus(cluster, tmp_path, reference):
-    found = swept(Hangs("imagenet16-120"), tmp_path / "s.sqlite", executor="ray", timeout=2.0, gpus=0.5)
-    assert found.pop(ARCHS[2]).reason == "it took longer than 2 s"
+    found = swept(Hangs("imagenet16-120"), tmp_path / "s.sqlite", executor="ray", timeout=6.0, gpus=0.5)
+    assert found.pop(ARCHS[2]).reason == "it took longer than 6 s"
     assert found == {arch: score for arch, score in reference.items() if arch != ARCHS[2]}
 
 
