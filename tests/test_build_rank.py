@@ -92,6 +92,14 @@ def test_where_a_winner_cannot_be_written_is_said_before_the_search(tmp_path):
     assert not (tmp_path / "search.sqlite").exists()
 
 
+def test_that_safetensors_is_missing_is_said_before_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssnr.cli.exporting.find_spec", lambda name: None)
+    run = ssnr("search", "nasbench201", "--export", "best.safetensors", cwd=tmp_path)
+    assert run.exit_code == 2
+    assert run.stderr == "ssnr: --export best.safetensors: .safetensors needs safetensors: pip install safetensors\n"
+    assert not (tmp_path / "search.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

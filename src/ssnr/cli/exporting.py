@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,15 @@ def check(option: str, out: Path) -> None:
     """Refuse a file that could not be written, before any work.
 
     Raises:
-        UsageError: another ending.
+        UsageError: another ending, or safetensors is not installed.
         SsnrError: there is no such folder.
     """
     if out.suffix not in FORMS:
         raise UsageError(f"{option} {out}: expected a name that ends in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
     if not out.parent.is_dir():
         raise SsnrError(f"cannot write {out}: there is no folder {out.parent}")
+    if out.suffix == ".safetensors" and find_spec("safetensors") is None:
+        raise UsageError(f"{option} {out}: .safetensors needs safetensors: pip install safetensors")
 
 
 def write(target: str, out: Path, shape: tuple[int, ...] | None, seed: int) -> None:
@@ -71,10 +74,8 @@ def _weights(target: Target, out: Path) -> None:
     if out.suffix != ".safetensors":
         torch.save(state, out)
         return
-    try:
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UsageError(f"-o {out}: .safetensors needs safetensors: pip install safetensors") from error
+    from safetensors.torch import save_file
+
     save_file(state, out)
 
 
