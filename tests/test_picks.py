@@ -21,10 +21,10 @@ def found():
     """Scores that follow accuracy exactly, or not at all."""
     space = get_space("nasbench201")
     accuracy = np.array([50.0 + n / 2 for n in range(60)])
-    columns = {"noise_ssnr": accuracy, "rank(noise_ssnr,params)": accuracy, "synflow/layerwise_ssnr": -accuracy,
-               "synflow/sum": np.zeros(60)}  # fmt: skip
-    scores = pd.DataFrame(columns, index=ARCHS)
     params = np.array([space.counts(arch).params for arch in ARCHS])
+    columns = {"noise_ssnr": accuracy, "rank(noise_ssnr,params)": accuracy, "synflow/layerwise_ssnr": -accuracy,
+               "synflow/sum": np.zeros(60), "params": params}  # fmt: skip
+    scores = pd.DataFrame(columns, index=ARCHS)
     return pd.DataFrame(picks.simulated(PART, scores, accuracy, 4, 0)), accuracy, params
 
 

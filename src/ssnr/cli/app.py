@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ssnr.cli import logs
+from ssnr.cli import anywhere, logs
 from ssnr.core.errors import Interrupted, SsnrError, UsageError
 
 INTERRUPTED = 130
@@ -71,18 +71,10 @@ def _imports(args: list[str]) -> tuple[list[str], list[str]]:
     Raises:
         UsageError: no file after it.
     """
-    rest: list[str] = []
-    files: list[str] = []
-    given = iter(args)
-    for arg in given:
-        name, equals, file = arg.partition("=")
-        if name != "--import":
-            rest.append(arg)
-            continue
-        file = file if equals else next(given, "")
+    rest, files = anywhere.taken(args, "--import")
+    for file in files:
         if not file or file.startswith("-"):
             raise UsageError("--import: expected a Python file after it, --import FILE.py")
-        files.append(file)
     return rest, files
 
 

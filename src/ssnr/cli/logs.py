@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
+from ssnr.cli import anywhere
 from ssnr.core.errors import UsageError
 
 KINDS = ("text", "json")
@@ -70,14 +71,8 @@ def taken(args: list[str]) -> tuple[list[str], str]:
     >>> taken(["sweep", "--log", "json", "vgg"])
     (['sweep', 'vgg'], 'json')
     """
-    rest, kind = [], "text"
-    given = iter(args)
-    for arg in given:
-        name, equals, value = arg.partition("=")
-        if name != "--log":
-            rest.append(arg)
-            continue
-        kind = value if equals else next(given, "")
+    rest, kinds = anywhere.taken(args, "--log")
+    for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"--log {kind!r}: expected {' or '.join(KINDS)}")
-    return rest, kind
+    return rest, kinds[-1] if kinds else "text"

@@ -112,8 +112,7 @@ def _bars(
 def _bars_plotly(
     names: Sequence[str], columns: Mapping[str, Sequence[float]], title: str, colours: list[str], mark: float | None
 ) -> Any:
-    plotly()
-    from plotly import graph_objects
+    graph_objects = plotly()
     from plotly.subplots import make_subplots
 
     figure = make_subplots(1, len(columns), shared_yaxes=True)

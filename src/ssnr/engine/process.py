@@ -81,7 +81,8 @@ def serve(pipe: Any, payload: bytes, memory: int | None) -> None:
     """Answer chunk after chunk until the parent hangs up."""
     # Ctrl-C goes to the whole group: the parent decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _mask("SIG_UNBLOCK")
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows; see `interrupts_wait`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.stdout = sys.stderr  # what a user's code prints is no part of any answer
     _end_with_the_fork_server()
     chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -122,11 +123,6 @@ def interrupts_wait() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _mask(how: str) -> None:
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT})
 
 
 def _listen(pipe: Any, chunks: queue.SimpleQueue[Any]) -> None:

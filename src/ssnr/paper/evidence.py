@@ -21,6 +21,7 @@ from ssnr.core.recipes import Recipe, get_recipe, shared, with_option
 from ssnr.core.results import Result
 from ssnr.paper.parts import chosen as chosen_of
 from ssnr.paper.parts import path_of as path_of
+from ssnr.paper.parts import sample
 from ssnr.spaces import Space, get_space
 from ssnr.store import Store
 from ssnr.studies.study import Study, study
@@ -180,11 +181,7 @@ def one_image(shape: tuple[int, ...]) -> dict[str, Batch]:
 
 def accuracies(part: Part) -> Benchmark:
     """The accuracies of a part: all that the benchmark has, or `most` of them, drawn from seed 0."""
-    found = benchmarks.load(part.benchmark, part.source)
-    if part.most is None or part.most >= len(found.table):
-        return found
-    chosen = np.random.default_rng(0).choice(len(found.table), part.most, replace=False)
-    return replace(found, table=found.table.iloc[np.sort(chosen)])
+    return sample(benchmarks.load(part.benchmark, part.source), part.most)
 
 
 def selection(space: Space) -> list[str]:

@@ -1,12 +1,18 @@
-"""What studies over several benchmarks share: their parts by key, and a store for each space."""
+"""What studies over several benchmarks share: their parts by key, samples of accuracies, a store for each space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
 
 from ssnr.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from ssnr.benchmarks import Benchmark
 
 
 class Keyed(Protocol):
@@ -31,6 +37,14 @@ def chosen(parts: Sequence[P], keys: Sequence[str] | None, kind: str = "part") -
         if key not in known:
             raise UsageError(f"unknown {kind} {key!r}: known are {', '.join(known)}")
     return tuple(known[key] for key in keys or known)
+
+
+def sample(benchmark: Benchmark, most: int | None, seed: int = 0) -> Benchmark:
+    """A benchmark cut down to so many architectures, drawn from the seed, in its own order."""
+    if most is None or most >= len(benchmark.table):
+        return benchmark
+    rows = np.random.default_rng(seed).choice(len(benchmark.table), most, replace=False)
+    return replace(benchmark, table=benchmark.table.iloc[np.sort(rows)])
 
 
 def path_of(folder: Path, space: str) -> Path:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from ssnr.core.figures import picture
 from ssnr.paper.evidence import Part, accuracies, parts, path_of, recipe_of
-from ssnr.spaces import get_space
 from ssnr.store import Store
 from ssnr.studies import plots
 from ssnr.studies import sheet as sheets
@@ -70,7 +69,7 @@ class Picks:
                           self.sheet().to_markdown(), ""])  # fmt: skip
 
 
-def budgets(params: NDArray[np.int64]) -> tuple[int | None, int]:
+def budgets(params: NDArray[np.float64]) -> tuple[int | None, int]:
     """No budget, and one that half of the networks meet: the median number of parameters, rounded up to two digits."""
     middle = int(np.median(params))
     step = 10 ** (len(str(middle)) - 2)
@@ -119,9 +118,8 @@ def simulated(
     part: Part, scores: pd.DataFrame, accuracy: NDArray[np.float64], repeats: int, seed: int
 ) -> list[dict[str, object]]:
     """One row per search: scores are columns by proxy, rows by architecture."""
-    space = get_space(part.space)
-    params = np.array([space.counts(arch).params for arch in scores.index])
-    columns = {proxy: params if proxy == "params" else scores[proxy].to_numpy(dtype=float) for proxy in PROXIES}
+    columns = {proxy: scores[proxy].to_numpy(dtype=float) for proxy in PROXIES}
+    params = columns["params"]
     rows: list[dict[str, object]] = []
     for budget in budgets(params):
         within = np.flatnonzero(params <= (np.inf if budget is None else budget))

@@ -22,6 +22,7 @@ from ssnr.core.errors import SsnrError
 from ssnr.core.recipes import Recipe, get_recipe
 from ssnr.paper import plots as paper_plots
 from ssnr.paper.parts import chosen as chosen_of
+from ssnr.paper.parts import sample
 from ssnr.spaces import Space, get_space
 from ssnr.store import Store
 from ssnr.studies import plots
@@ -102,14 +103,7 @@ def columns(keys: Sequence[str] | None = None) -> tuple[Column, ...]:
 
 def load(chosen: Sequence[Column], *, seed: int = 0) -> dict[str, BenchmarkTable]:
     """The accuracies of each column, cut down to its sample."""
-    found: dict[str, BenchmarkTable] = {}
-    for column in chosen:
-        benchmark = benchmarks.load(column.benchmark, column.source)
-        if column.sample is not None and column.sample < len(benchmark.table):
-            rows = np.random.default_rng(seed).choice(len(benchmark.table), column.sample, replace=False)
-            benchmark = dataclasses.replace(benchmark, table=benchmark.table.iloc[np.sort(rows)])
-        found[column.key] = benchmark
-    return found
+    return {c.key: sample(benchmarks.load(c.benchmark, c.source), c.sample, seed) for c in chosen}
 
 
 def sweeps(chosen: Sequence[Column], accuracies: dict[str, BenchmarkTable]) -> list[Sweep]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +16,18 @@ from ssnr.core.catalogue import parse_proxies
 from ssnr.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from ssnr.paper.evidence import Sweep
     from ssnr.paper.fig1 import Fig1Config
 
 FIGURE_2 = ("synflow/sum", "synflow/ssnr", "synflow/layerwise_ssnr")
+
+Parts = Annotated[
+    list[str] | None,
+    typer.Option("--part", help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
+]
+Seeds = Annotated[
+    int, typer.Option(callback=options.at_least("--seeds", 1), help="Initialisations and images, 0 … K−1.")
+]
 
 reproduce = group(
     "reproduce",
@@ -157,17 +167,23 @@ def table1(
     print("\n".join([*result.notes, "", *map(str, (path, *result.files))]))
 
 
+def _fill(out: Path, sweeps: Iterable[Sweep], workers: int | None) -> None:
+    """Score what is missing in the stores of the evidence."""
+    from ssnr.cli.sweeping import swept
+    from ssnr.paper.parts import path_of
+    from ssnr.spaces import get_space
+
+    for sweep in sweeps:
+        for seed in sweep.seeds:
+            swept(get_space(sweep.space), sweep.architectures, parse_proxies(sweep.proxies), path_of(out, sweep.space),
+                  workers, seed, sweep.batch, sweep.recipe)  # fmt: skip
+
+
 @reproduce.command()
 def evidence(
     out: options.Out = Path("out"),
-    part: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
-    ] = None,
-    seeds: Annotated[
-        int,
-        typer.Option(callback=options.at_least("--seeds", 1), help="Initialisations and images, 0 … K−1."),
-    ] = 5,
+    part: Parts = None,
+    seeds: Seeds = 5,
     data: Annotated[str | None, typer.Option(help="cifar10:DIR, for real images; default SSNR_CIFAR10.")] = None,
     curves: Annotated[bool, typer.Option("--curves/--no-curves", help="More images, real ones, other inputs.")] = True,
     most_images: Annotated[
@@ -179,20 +195,14 @@ def evidence(
 ) -> None:
     """What one image of noise says of accuracy, on every benchmark, with the choice of the proxy frozen."""
     from ssnr.cli.curve import cifar10_folder
-    from ssnr.cli.sweeping import swept
     from ssnr.paper import evidence as study
     from ssnr.paper import evidence_page
-    from ssnr.spaces import get_space
 
     chosen = study.parts(part)
     folder = cifar10_folder(data) if curves else None
     options.make_folder(out)
     points = study.points(folder, most_images) if curves else []
-    for sweep in (*study.sweeps(chosen, seeds), *(point.sweep for point in points)):
-        path, space = study.path_of(out, sweep.space), get_space(sweep.space)
-        for seed in sweep.seeds:
-            swept(space, sweep.architectures, parse_proxies(sweep.proxies), path, workers, seed, sweep.batch,
-                  sweep.recipe)  # fmt: skip
+    _fill(out, (*study.sweeps(chosen, seeds), *(point.sweep for point in points)), workers)
     with terminal.status("correlating and drawing"):
         found = study.evidence(out, part, seeds=seeds, curves=points)
         files = evidence_page.write(found, out)
@@ -206,31 +216,20 @@ def evidence(
 @reproduce.command()
 def search(
     out: options.Out = Path("out"),
-    seeds: Annotated[
-        int,
-        typer.Option(callback=options.at_least("--seeds", 1), help="Initialisations and images, 0 … K−1."),
-    ] = 1,
+    seeds: Seeds = 1,
     repeats: Annotated[
         int, typer.Option(callback=options.at_least("--repeats", 1), help="Simulated searches of each kind.")
     ] = 10,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
-    ] = None,
+    part: Parts = None,
     workers: options.Workers = None,
     json: options.Json = False,
 ) -> None:
     """What a search by score finds in each benchmark: the accuracy of the pick, with and without a budget."""
-    from ssnr.cli.sweeping import swept
     from ssnr.paper import evidence, picks
-    from ssnr.spaces import get_space
 
     keys = part or picks.BENCHMARKS
     options.make_folder(out)
-    for sweep in evidence.sweeps(evidence.parts(keys), seeds):
-        for seed in sweep.seeds:
-            swept(get_space(sweep.space), sweep.architectures, parse_proxies(sweep.proxies),
-                  evidence.path_of(out, sweep.space), workers, seed, None, sweep.recipe)  # fmt: skip
+    _fill(out, evidence.sweeps(evidence.parts(keys), seeds), workers)
     with terminal.status("searching and drawing"):
         found = picks.picks(out, keys, seeds=range(seeds), repeats=repeats)
         files = picks.write(found, out)
@@ -245,10 +244,7 @@ def search(
 @reproduce.command()
 def proxies(
     out: options.Out = Path("out"),
-    part: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these benchmarks, such as nb201-c10 or nb301; repeat it for several."),
-    ] = None,
+    part: Parts = None,
     networks: Annotated[
         int, typer.Option(callback=options.at_least("--networks", 3), help="How many of each benchmark, at most.")
     ] = 1000,
