@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
+import ssnr
 from ssnr.interpret import double_backward as twice
 from ssnr.interpret.differentiable import Paths
 
@@ -181,3 +182,32 @@ def test_the_gradient_of_a_strided_pointwise_convolution_of_few_channels_is_not_
         (expected,) = torch.autograd.grad(F.conv2d(x, w, stride=stride).sum(), w)
         assert torch.allclose(found, expected, rtol=1e-13)
     assert seen == [True, False, False]
+
+
+class Mixed(nn.Module):
+    """Plain, transposed, strided, grouped and pointwise convolutions, norms, poolings and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(3, 1, 1),
+            nn.Conv2d(8, 8, 1, stride=2, bias=False), nn.BatchNorm2d(8, affine=False), nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(8, 6, 3, stride=2), nn.BatchNorm2d(6, track_running_stats=False), nn.ReLU(),
+            nn.Conv2d(6, 6, 3, groups=3, dilation=2), nn.ReLU(), nn.Flatten(2), nn.Conv1d(6, 32, 1, stride=2),
+            nn.BatchNorm1d(32), nn.GELU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 4),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_saliency_is_the_same_to_the_last_bit_whether_or_not_another_needs_second_derivatives(dtype, images):
+    torch.manual_seed(0)
+    net, batch, recipe = Mixed(), (torch.randn(images, 3, 12, 12), torch.arange(images)), f"seed(dtype={dtype})"
+    proxies = ["plain/sum", "plain/l2", "snip/ssnr", "snip/layerwise_ssnr"]
+    alone = ssnr.score(net, batch, proxies, recipe=recipe)
+    beside = ssnr.score(net, batch, [*proxies, "grasp/sum"], recipe=recipe)
+    assert beside["grasp/sum"].status == "ok"
+    assert [beside[name].value for name in proxies] == [alone[name].value for name in proxies]

@@ -9,12 +9,12 @@ What has a second derivative in PyTorch stays as it is. Instead of the rest, whe
     embedding_bag, cdist, pdist, hardsigmoid     written with operations that have second derivatives
     hooks on gradients                           left out, by `Model.swapped`
     checkpointed blocks                          run once and kept, by `Model.swapped`
-    convolution, batch norm on batch statistics  `twice.py`, which is faster
+    convolution, batch norm on batch statistics  `double_backward.py`, which is faster
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ssnr.core.errors import ScoringError
-from ssnr.interpret.double_backward import ANSWERS
+from ssnr.interpret.double_backward import ONCE, TWICE
 from ssnr.interpret.reading import without_dropout
 from ssnr.networks.trees import mapped
 
@@ -65,17 +65,20 @@ class Paths(TorchFunctionMode):
 
     def __init__(self, second: bool, dropout: bool, recurrent: bool, channels_last: bool) -> None:
         super().__init__()
-        self._answers = {**ANSWERS, **_SPARSE, **(_TWICE if second else {})}
+        self._kernels: Mapping[Any, Answer] = TWICE if second else ONCE
+        self._answers = {**_SPARSE, **(_TWICE if second else {})}
         self._dropout, self._recurrent, self._channels_last = dropout, recurrent, channels_last
         self._copies: list[tuple[Tensor, int, Tensor, int]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        answer = self._answers.get(func)
-        if answer is not None:
-            found = answer(*args, **kwargs)
+        if (kernel := self._kernels.get(func)) is not None:
+            with torch._C.DisableTorchFunction():  # a mode sees every attribute that is read, at ten times the price
+                found = kernel(*args, **kwargs)
             if found is not None:
                 return found
+        if (answer := self._answers.get(func)) is not None and (found := answer(*args, **kwargs)) is not None:
+            return found
         if self._channels_last and func in _MEMORY and not args[0].is_contiguous():
             return self._viewed(func, args, kwargs)
         if func in _RECURRENT:

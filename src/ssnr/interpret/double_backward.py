@@ -4,11 +4,14 @@ PyTorch's own second derivatives are put together from parts: that of a convolut
 kernel is a whole image, that of batch norm as some thirty passes over the activations. Here each is three or four of
 the kernels that the first backward pass uses, and an average is sums of three along both axes, forward and backward.
 Values are the same up to rounding; what is not covered is PyTorch's.
+
+Where nothing is differentiated twice, PyTorch's own kernels do the work: the same ones in the same order, so that a
+saliency is the same to the last bit whether or not another one needs second derivatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -296,18 +299,21 @@ def _batch_norm(
     input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor | None:  # fmt: skip
-    if not training or input.dim() < 2 or input.numel() <= input.shape[1]:  # PyTorch refuses one value a channel
+    if not _normalises(input, training):
         return None
     return _answer(_BatchNorm, input, weight, bias, running_mean, running_var, momentum, eps)
 
 
 def _answer(function: type[torch.autograd.Function], x: Tensor, *args: Any) -> Tensor | None:
     """The function's value where all tensors are plain, dense, and of one dtype and device; else None."""
-    with torch._C.DisableTorchFunction():  # a mode sees every attribute that is read, at ten times the price
-        if not all(_fits(value, x) for value in (x, *args) if isinstance(value, Tensor)):
-            return None
-        out: Tensor = _apply(function, x, *args)
+    if not _all_fit((x, *args), x):
+        return None
+    out: Tensor = _apply(function, x, *args)
     return out
+
+
+def _all_fit(values: Iterable[Any], like: Tensor) -> bool:
+    return all(_fits(value, like) for value in values if isinstance(value, Tensor))
 
 
 def _fits(value: Tensor, like: Tensor) -> bool:
@@ -329,11 +335,45 @@ def _each(value: Any, n: int) -> list[int]:
     return values * n if len(values) == 1 else values
 
 
-# What answers a call of which function: with its arguments, the value, or None where PyTorch is to do it.
-ANSWERS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+def _safe_convolution(
+    input: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,  # noqa: A002
+    groups: int = 1,
+) -> Tensor | None:  # fmt: skip
+    """Only what PyTorch's own gradient may not be asked for."""
+    if input.dim() != weight.dim() or safe_channels_last(
+        input.shape[1], weight.shape[2:], _each(stride, weight.dim() - 2)
+    ):
+        return None
+    return _convolution(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _own_batch_norm(
+    input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor | None:  # fmt: skip
+    """PyTorch's own, out of sight of other modes, as `_batch_norm` is."""
+    given = (input, weight, bias, running_mean, running_var)
+    if not _normalises(input, training) or not _all_fit(given, input):
+        return None
+    return F.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps)
+
+
+def _normalises(x: Tensor, training: bool) -> bool:
+    """Whether a batch norm takes the batch's statistics; PyTorch refuses one value a channel."""
+    return training and x.dim() > 1 and x.numel() > x.shape[1]
+
+
+_CONVOLUTIONS = [getattr(torch, f"conv{n}d") for n in (1, 2, 3)]
+# What answers a call of which function, out of sight of modes: the value, or None where PyTorch is to do it.
+TWICE: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     F.batch_norm: _batch_norm,
     F.avg_pool2d: _average_pool,
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
-    **{getattr(torch, f"conv{n}d"): _convolution for n in (1, 2, 3)},
+    **dict.fromkeys(_CONVOLUTIONS, _convolution),
     **{getattr(torch, f"conv_transpose{n}d"): _transposed for n in (1, 2, 3)},
+}
+ONCE: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+    F.batch_norm: _own_batch_norm,
+    F.avg_pool2d: _average_pool,
+    **dict.fromkeys(_CONVOLUTIONS, _safe_convolution),
 }
