@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations
 
 import ssnr
 from networks import golden, golden_batch
+from ssnr import pruning
 
 PROXIES = ["synflow/layerwise_ssnr", "snip", "grasp", "fisher", "magnitude", "params", "flops", "reachable_params"]
 
@@ -386,6 +387,16 @@ def test_random_numbers_are_seeded_and_reported():
     assert first.notes == ("the forward pass draws random numbers (torch, random, numpy): seeded with 0",)
     assert ssnr.score(net, golden_batch(), ["snip"], seed=1)["snip"].value != first.value
     assert ssnr.score(golden(), golden_batch(), ["snip"])["snip"].notes == ()
+
+
+def test_a_device_that_was_not_used_yet_keeps_the_seed_that_the_caller_noted_for_it(monkeypatch):
+    noted: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", noted.append)
+    torch.manual_seed(7)
+    ssnr.score(golden(), golden_batch(), ["synflow", "snip", "naswot", "zen"], input_shape=(2,))
+    pruning.masks(golden(), "random", 0.5)
+    assert noted == [7]
 
 
 def test_a_forward_that_no_seed_repeats_is_found_when_asked_to_check():

@@ -81,8 +81,16 @@ def kept_random_states() -> Callable[[], None]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed what a forward pass may draw from: torch, numpy's global generator, Python's."""
-    torch.manual_seed(seed)
+    """Seed what a forward pass may draw from: torch, numpy's global generator, Python's.
+
+    A device that nobody has used yet stays unseeded: `torch.manual_seed` would note a seed for it, in place of the one
+    that the caller had noted, and write down the whole stack, which takes longer than a small layer.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 

@@ -18,6 +18,7 @@ from ssnr.data import batch_of
 from ssnr.networks.calling import Forward
 from ssnr.networks.model import Model
 from ssnr.networks.preserve import preserved
+from ssnr.networks.settings import seed_everything
 from ssnr.pruning.attach import applied, refuse_pruned
 from ssnr.pruning.result import Masks
 from ssnr.saliencies import Loss
@@ -95,7 +96,7 @@ def masks(
         kept: dict[str, Tensor] = {}
         steps = rounds if density < 1 else 1  # where all are kept, one pass tells which take part
         for step in range(1, steps + 1):
-            torch.manual_seed(seed)
+            seed_everything(seed)
             scores = _scores(model, names, rule, kept, job)
             if not kept:
                 kept = {name: torch.ones(s.shape, dtype=torch.bool, device=s.device) for name, s in scores.items()}

@@ -49,18 +49,23 @@ Layer = Conv2d | ConvTranspose2d | Linear
 M = TypeVar("M", bound=nn.Module)
 
 
-@torch.no_grad()
 def stamp(module: M) -> M:
     """Another module like this one, with parameters of its own that are still to be filled, and buffers as here.
 
     A constructor spends most of its time on the bookkeeping of attributes; copying what that came to costs a tenth.
     Norms, which nobody fills, keep their ones and zeros.
     """
+    with torch.no_grad():
+        return _stamped(module)
+
+
+def _stamped(module: M) -> M:
     made = object.__new__(type(module))
-    # A new dictionary costs a tenth of the copy of an empty one, and a module has ten of them.
-    made.__dict__.update(
-        {k: (v.copy() if v else type(v)()) if isinstance(v, dict) else v for k, v in module.__dict__.items()}
-    )
+    attributes = made.__dict__
+    attributes.update(module.__dict__)
+    for key, value in module.__dict__.items():
+        if isinstance(value, dict):  # a new one costs a tenth of the copy of an empty one, and a module has ten of them
+            attributes[key] = value.copy() if value else type(value)()
     filled = isinstance(module, Layer)
     for name, parameter in module._parameters.items():
         if parameter is not None:
@@ -70,7 +75,7 @@ def stamp(module: M) -> M:
             made._buffers[name] = _memory(buffer).copy_(buffer)
     for name, child in module._modules.items():
         if child is not None:
-            made._modules[name] = stamp(child)
+            made._modules[name] = _stamped(child)
     return made
 
 
