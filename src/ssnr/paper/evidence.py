@@ -60,7 +60,7 @@ class Part(NamedTuple):
     held_out: bool = True
     populations: tuple[str, ...] = ("all",)
     most: int | None = None  # architectures, drawn at random; None: all that the benchmark has
-    repeated: bool = False  # whether it is scored with every seed
+    repeated: bool = True  # whether it is scored with every seed
 
 
 _TNB = "transnasbench101-micro"
@@ -73,11 +73,11 @@ _WHOLE = ("all", "used", "classes")
 
 PARTS = (
     Part("nb201-c10", "NB201 CIFAR-10", "nasbench201", "nasbench201/cifar10", "nats",
-         held_out=False, populations=_WHOLE, repeated=True),
+         held_out=False, populations=_WHOLE),
     Part("nb201-c100", "NB201 CIFAR-100", "nasbench201", "nasbench201/cifar100", "nats",
-         held_out=False, populations=_WHOLE, repeated=True),
+         held_out=False, populations=_WHOLE),
     Part("nb201-in16", "NB201 ImageNet16-120", "nasbench201", "nasbench201/imagenet16-120", "nats",
-         held_out=False, populations=_WHOLE, repeated=True),
+         held_out=False, populations=_WHOLE),
     Part("nb201-c100-own", "NB201 CIFAR-100, own networks", "nasbench201/cifar100", "nasbench201/cifar100", "nats",
          held_out=False),
     Part("nb201-in16-own", "NB201 ImageNet16-120, own networks", "nasbench201/imagenet16-120",
@@ -85,9 +85,9 @@ PARTS = (
     Part("nb101", "NB101", "nasbench101", "nasbench101/cifar10", shared=False),
     Part("nb301", "NB301 (surrogate)", "darts", "nasbench301/cifar10", images=2),
     Part("darts-swap", "DARTS-SWAP", "darts", "darts-swap/cifar10", images=2),
-    # Networks that give an image have biases and a tanh, which no supernet takes, and each is slow.
+    # Networks that give an image have biases and a tanh, which no supernet takes, and each is slow: one seed.
     *(Part(f"tnb-{name}", f"TNB micro {name}", f"{_TNB}/{task}", f"{_TNB}/{task}", images=2,
-           shared=task not in _IMAGES, most=120 if task in _IMAGES else 300)
+           shared=task not in _IMAGES, most=120 if task in _IMAGES else 300, repeated=task not in _IMAGES)
       for task, name in _TASKS.items()),
 )  # fmt: skip
 
