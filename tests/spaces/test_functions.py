@@ -507,3 +507,14 @@ def test_files_of_one_name_in_two_folders_are_two_modules(folder):
     with pytest.raises(ssnr.ArchitectureError, match="width=9 is not a whole number from 2 to 3"):
         second.parse("width=9,kind=Wide")
     assert Path(sys.modules[second.function.__module__].__file__) == (other / "layers.py").resolve()
+
+
+def test_a_function_that_is_the_first_to_use_cuda_finds_it_seeded(monkeypatch):
+    noted: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", noted.append)
+    own = ssnr.space(lambda width: nn.Linear(8, width), name="on-cuda", input_shape=(8,), width=[4, 8])
+    own.build("width=4", seed=1), own.build("width=4", seed=1), own.build("width=8", seed=1)
+    first, again, third, other = noted  # the first build is made twice, to see whether it comes out alike
+    assert first == third != other and again == first + 1

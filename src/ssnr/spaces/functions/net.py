@@ -26,6 +26,8 @@ def run(make: Callable[[], Any], seed: int) -> nn.Module | Exception:
     """
     restores = [kept_random_states(), kept_settings()]
     seed_everything(seed)
+    if torch.cuda.is_available() and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)  # noted: the function may be the first to put weights there
     try:
         with redirect_stdout(sys.stderr):
             made = make()
