@@ -173,3 +173,32 @@ def test_a_shared_sweep_takes_drawn_images_through_the_supernet(tmp_path):
     net = Supernet("nasbench201", dtype=torch.float64).network("9930")
     alone = ssnr.score(net, input_shape=(3, 32, 32))["noise_ssnr"]
     assert row.scores["noise_ssnr"].value == pytest.approx(alone.value, rel=1e-10)
+
+
+def test_a_signal_that_float32_cannot_tell_from_rounding_is_scored_in_float64_and_said():
+    net = convolutional()
+    with torch.no_grad():
+        net[-1].weight.mul_(1e-6)
+    given = {"input_shape": (3, 9, 9)}
+    single = ssnr.score(net, None, ["snip_noise/sum"], recipe="seed(dtype=float32)", **given)["snip_noise/sum"]
+    double = ssnr.score(net, None, ["snip_noise/sum"], recipe="seed(dtype=float64)", **given)["snip_noise/sum"]
+    assert (single.status, single.value) == ("ok", double.value) and double.value == pytest.approx(1e-6, rel=2)
+    assert single.notes == (
+        *double.notes, "in float64: in float32 the gradients are too faint to be told from rounding"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("proxies", [["snip/sum"], ["snip/sum", "grasp/sum"]])
+def test_a_norm_of_another_width_is_refused_in_pytorchs_words(proxies):
+    class Wrong(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.norm(self.conv(x)).mean((2, 3))
+            return out
+
+    said = "layer 'norm' (BatchNorm2d) raised RuntimeError on input (2, 8, 7, 7), weight (16,): running_mean should "
+    for score in ssnr.score(Wrong(), noise((3, 9, 9), 8, 2), proxies).values():
+        assert (score.status, score.reason) == ("failed", f"{said}contain 8 elements not 16")

@@ -299,7 +299,7 @@ def _batch_norm(
     input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor | None:  # fmt: skip
-    if not _normalises(input, training):
+    if not _normalises(input, training, (weight, bias, running_mean, running_var)):
         return None
     return _answer(_BatchNorm, input, weight, bias, running_mean, running_var, momentum, eps)
 
@@ -352,15 +352,19 @@ def _own_batch_norm(
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor | None:  # fmt: skip
     """PyTorch's own, out of sight of other modes, as `_batch_norm` is."""
-    given = (input, weight, bias, running_mean, running_var)
-    if not _normalises(input, training) or not _all_fit(given, input):
+    by_channel = (weight, bias, running_mean, running_var)
+    if not _normalises(input, training, by_channel) or not _all_fit((input, *by_channel), input):
         return None
     return F.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps)
 
 
-def _normalises(x: Tensor, training: bool) -> bool:
-    """Whether a batch norm takes the batch's statistics; PyTorch refuses one value a channel."""
-    return training and x.dim() > 1 and x.numel() > x.shape[1]
+def _normalises(x: Tensor, training: bool, by_channel: Iterable[Maybe]) -> bool:
+    """Whether a batch norm takes the batch's statistics and PyTorch accepts it.
+
+    PyTorch refuses one value a channel, and what has another number of channels: the kernel would read past its end.
+    """
+    wide = training and x.dim() > 1 and x.numel() > x.shape[1]
+    return wide and all(value is None or value.numel() == x.shape[1] for value in by_channel)
 
 
 _CONVOLUTIONS = [getattr(torch, f"conv{n}d") for n in (1, 2, 3)]

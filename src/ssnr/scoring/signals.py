@@ -18,13 +18,14 @@ from ssnr.networks.model import Model
 from ssnr.networks.settings import random_states, seed_everything
 from ssnr.networks.trees import flatten, to_device
 from ssnr.saliencies import Signal, gradient_saliencies, synflow_of, weight_saliencies
-from ssnr.saliencies.gradients import not_a_number, second_order_error
+from ssnr.saliencies.gradients import ROUNDING, not_a_number, second_order_error
 from ssnr.saliencies.noise import drawn
 from ssnr.saliencies.signal import followed
 from ssnr.scoring.job import Job
 from ssnr.scoring.numbers import guarded
 
 DETACHED = "the output is detached from every weight (detach or no_grad in the forward): nothing to differentiate"
+FAINT = "in float32 the gradients are too faint to be told from rounding"
 CUT = "no gradient reaches the input (detach or no_grad on the way): layers before that point have no saliency"
 # Hg counts as correct if it differs from a difference of gradients by less than this share.
 _AGREES = {"float64": 1e-4, "float32": 0.1}
@@ -137,15 +138,29 @@ def measure_noise(job: Job, names: Sequence[str]) -> dict[str, Result]:
 
 
 def _measured(job: Job, passes: _Passes, names: Sequence[str], model: Model | None = None) -> dict[str, Result]:
-    """Measure one family; repeat in float32 what calls an operation that float64 does not have."""
+    """Measure one family; again in the other precision where this one does not do.
+
+    In float32 what calls an operation that float64 does not have; in float64 what is too faint to be told from
+    float32's rounding.
+    """
     found = _once(job, passes, names, (), model)
-    lower = replace(job.recipe, dtype="float32", synflow_dtype="float32")
     lacking = [name for name in names if found[name].kind == "precision"]
-    if not lacking or lower == job.recipe:
-        return found
+    if lacking and (job.recipe.dtype, job.recipe.synflow_dtype) != ("float32", "float32"):
+        found |= _again(job, passes, lacking, "float32", str(found[lacking[0]].reason), ("ok", "dead"))
+    faint = [name for name in names if found[name].reason == ROUNDING]
+    if faint and job.recipe.dtype == "float32":
+        found |= _again(job, passes, faint, "float64", FAINT, ("ok",))
+    return found
+
+
+def _again(
+    job: Job, passes: _Passes, names: Sequence[str], dtype: str, why: str, statuses: tuple[str, ...]
+) -> dict[str, Result]:
+    """Results in another precision, with a note why; those of some statuses alone."""
     seed_everything(job.seed)
-    again = _once(replace(job, recipe=lower), passes, lacking, (f"in float32: {found[lacking[0]].reason}",))
-    return found | {name: result for name, result in again.items() if result.status != "failed"}
+    recipe = replace(job.recipe, dtype=dtype, synflow_dtype=dtype)
+    made = _once(replace(job, recipe=recipe), passes, names, (f"in {dtype}: {why}",))
+    return {name: result for name, result in made.items() if result.status in statuses}
 
 
 def _once(
