@@ -118,7 +118,7 @@ def test_a_tied_layer_is_one_layer(context: Make) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["seed", "zero-cost-nas(dtype=float64)"])
-def test_ntk_with_and_without_gradients_of_statistics(
+def test_ntk_with_and_without_gradients_of_statistics_and_of_scales(
     recipe: str, conv_net: nn.Module, images: Images, context: Make
 ) -> None:
     net, x = doubled(conv_net), images[0].double()
@@ -131,9 +131,10 @@ def test_ntk_with_and_without_gradients_of_statistics(
         net.eval()
         for norm in norms:
             norm._forward_pre_hooks.clear()
+    wanted = [p for name, p in net.named_parameters() if p.dim() > 1 or (recipe != "seed" and "weight" in name)]
     rows = []
     for value in net(x).sum(1):
-        g = torch.autograd.grad(value, [p for p in net.parameters() if p.dim() > 1], retain_graph=True)
+        g = torch.autograd.grad(value, wanted, retain_graph=True)
         rows.append(torch.cat([t.flatten() for t in g]))
     values = torch.linalg.eigvalsh(torch.stack(rows) @ torch.stack(rows).T)
     assert ntk(context(conv_net, *images, recipe=recipe)) == pytest.approx(float(values[-1] / values[0]), rel=1e-8)

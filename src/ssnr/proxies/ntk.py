@@ -32,10 +32,12 @@ def condition(kernel: Tensor) -> float:
 
 
 def kernel_of(capture: Capture) -> Tensor:
-    """Θ = G Gᵀ, row n of G the gradient of the sum of sample n's outputs with respect to the scored weights.
+    """Θ = G Gᵀ, row n of G the gradient of the sum of sample n's outputs.
 
-    The recipe `seed` takes the statistics of batch norms as constants, which needs one backward pass; other recipes,
-    and networks whose layers cannot be told apart by sample, take N passes back through the statistics.
+    The recipe `seed` takes the scored weights, and the statistics of batch norms as constants, which needs one backward
+    pass. Networks whose layers cannot be told apart by sample take N passes back through the statistics. So do other
+    recipes, which also take every parameter whose name has "weight" in it, scales of norms among them, as the authors'
+    program does.
     """
     n = capture.samples
     kernel = torch.zeros(n, n, dtype=capture.dtype, device=capture.model.device)
@@ -43,15 +45,17 @@ def kernel_of(capture: Capture) -> Tensor:
     def take(name: str, rows: Tensor) -> None:
         kernel.addmm_(rows, rows.T)
 
-    if capture.model.recipe.name == "seed" and capture.per_sample(take, of_loss=False):
+    own = capture.model.recipe.name == "seed"
+    if own and capture.per_sample(take, of_loss=False):
         return kernel
-    return _of_passes(capture)
+    return _of_passes(capture, norms=not own)
 
 
-def _of_passes(capture: Capture) -> Tensor:
-    """Θ by one forward and N backward passes."""
+def _of_passes(capture: Capture, *, norms: bool) -> Tensor:
+    """Θ by one forward and N backward passes; of the scored weights, with scales of norms or without."""
     assert capture.batch is not None
-    seen, leaves = capture.forward(capture.batch.inputs, weights=True, watch=False)
+    seen, leaves = capture.forward(capture.batch.inputs, weights=True, watch=False, every=norms)
+    leaves = {name: leaf for name, leaf in leaves.items() if "weight" in name or name in capture.model.scored}
     sums = logits_of(seen.output).sum(1)
     if not sums.requires_grad:
         raise ScoringError("ntk: the output depends on no weight")
