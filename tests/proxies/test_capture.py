@@ -78,7 +78,7 @@ def test_channels_last_and_transformers(context: Make) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 6, 6).to(memory_format=torch.channels_last)
     (code,) = capture_of(context(net, x)).data.codes
-    assert torch.equal(code, (net[0](x) > 0).flatten(1))
+    assert torch.equal(code, (net[0](x) > 0).permute(0, 2, 3, 1).flatten(1))  # units as they lie in memory
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     (code,) = capture_of(context(layer, torch.randn(3, 5, 8))).data.codes
     assert code.shape == (3, 5 * 16)

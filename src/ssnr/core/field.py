@@ -13,7 +13,7 @@ class ProxyRow(NamedTuple):
     Attributes:
         name: of the proxy, and of its function.
         module: in `ssnr.proxies`, that holds the function.
-        reads: "activations", "layers", "maps", "input gradients", "gradients" or "noise".
+        reads: "activations", "layers", "blocks", "maps", "input gradients", "gradients" or "noise".
         passes: forward (F) and backward (B) passes of its own; what several share runs once.
         formula: in symbols.
         reference: authors, place and year.
@@ -81,7 +81,7 @@ TABLE = {
                  "Xiang, Hunter, Xu, Dudziak & Wen, AutoML 2023"),
         ProxyRow("synflow_bn", "synflow_bn", "noise", "1F 1B", "Σ |θ ∂R/∂θ|, norms kept in eval mode",
                  "Abdelfattah, Mehrotra, Dudziak & Lane, ICLR 2021", data=False),
-        ProxyRow("near", "near", "layers", "1F", "Σ exp H(σ/Σσ), σ singular values of C outputs × C channels",
+        ProxyRow("near", "near", "blocks", "1F", "Σ exp H(σ/Σσ), σ singular values of C outputs × C channels",
                  "Husistein, Reiher & Eckhoff, ICLR 2025"),
         ProxyRow("vkdnw", "vkdnw", "gradients", "1F CB", "parameter tensors + vkdnw_entropy",
                  "Týbl & Neumann, CVPR 2025"),

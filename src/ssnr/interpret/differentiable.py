@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ssnr.core.errors import ScoringError
-from ssnr.interpret.double_backward import ONCE, TWICE
+from ssnr.interpret.batch_norms import normed
+from ssnr.interpret.double_backward import ONCE, SAFE, TWICE, normalises
 from ssnr.interpret.reading import without_dropout
 from ssnr.networks.trees import mapped
 
@@ -60,7 +61,56 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
         paths.close()
 
 
-class Paths(TorchFunctionMode):
+@contextmanager
+def channels_last() -> Iterator[None]:
+    """Run a forward pass on images that are `in_channels_last` in here: PyTorch's operations, differentiable once.
+
+    Raises:
+        LayoutError: the network depends on the order of memory.
+    """
+    order = Order()
+    with torch.enable_grad(), order:
+        yield
+        order.close()
+
+
+class Order(TorchFunctionMode):
+    """Lets a network run on tensors whose channels are last in memory, or refuses to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._copies: list[tuple[Tensor, int, Tensor, int]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _MEMORY and not args[0].is_contiguous():
+            return self._viewed(func, args, kwargs)
+        if (answer := _ORDERED.get(func)) is not None:
+            with torch._C.DisableTorchFunction():  # a mode sees every attribute that is read, at ten times the price
+                found = answer(*args, **kwargs)
+            if found is not None:
+                return found
+        return func(*args, **kwargs)
+
+    def _viewed(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A view that another order of memory does not allow, of a copy."""
+        if func not in _VIEWS:
+            raise LayoutError(f"{func.__name__} reads memory in its order")
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError:
+            copy = args[0].contiguous()
+            self._copies.append((args[0], args[0]._version, copy, copy._version))
+            return func(copy, *args[1:], **kwargs)
+
+    def close(self) -> None:
+        """Refuse what a view would have carried over and a copy did not: a later change in place of either."""
+        for tensor, version, copy, version_of_copy in self._copies:
+            if (tensor._version, copy._version) != (version, version_of_copy):
+                raise LayoutError("a view, and what it is a view of, are changed in place")
+
+
+class Paths(Order):
     """Answers functions by other forms of them."""
 
     def __init__(self, second: bool, dropout: bool, recurrent: bool, channels_last: bool) -> None:
@@ -68,7 +118,6 @@ class Paths(TorchFunctionMode):
         self._kernels: Mapping[Any, Answer] = TWICE if second else ONCE
         self._answers = {**_SPARSE, **(_TWICE if second else {})}
         self._dropout, self._recurrent, self._channels_last = dropout, recurrent, channels_last
-        self._copies: list[tuple[Tensor, int, Tensor, int]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -94,23 +143,6 @@ class Paths(TorchFunctionMode):
         with torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext():
             return func(*args, **kwargs)
 
-    def _viewed(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """A view that another order of memory does not allow, of a copy."""
-        if func not in _VIEWS:
-            raise LayoutError(f"{func.__name__} reads memory in its order")
-        try:
-            return func(*args, **kwargs)
-        except RuntimeError:
-            copy = args[0].contiguous()
-            self._copies.append((args[0], args[0]._version, copy, copy._version))
-            return func(copy, *args[1:], **kwargs)
-
-    def close(self) -> None:
-        """Refuse what a view would have carried over and a copy did not: a later change in place of either."""
-        for tensor, version, copy, version_of_copy in self._copies:
-            if (tensor._version, copy._version) != (version, version_of_copy):
-                raise LayoutError("a view, and what it is a view of, are changed in place")
-
 
 def in_channels_last(value: Any) -> Any:
     """Floating four-dimensional tensors of a nest with their channels last in memory."""
@@ -125,6 +157,16 @@ def _without_dropout_p(place: int, args: tuple[Any, ...], kwargs: Any) -> tuple[
     if len(args) > place:
         return (*args[:place], 0.0, *args[place + 1 :]), kwargs
     return args, {**kwargs, "dropout_p": 0.0}
+
+
+def _batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,  # noqa: A002
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor | None:  # fmt: skip
+    """On the batch's statistics, of images that do not lie in the usual order."""
+    if not normalises(input, training, (weight, bias)) or input.dim() != 4 or input.is_contiguous():
+        return None
+    return normed(input, weight, bias, eps)
 
 
 def _embedding(
@@ -198,6 +240,7 @@ _TWICE: dict[Any, Answer] = {
     torch.pdist: _pdist,
     F.hardsigmoid: _hardsigmoid,
 }
+_ORDERED: dict[Any, Answer] = {**SAFE, F.batch_norm: _batch_norm}
 _RECURRENT = frozenset(getattr(torch, name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
 _DROPPING: dict[Any, int] = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}
 _VIEWS = frozenset((Tensor.view, Tensor.view_as))

@@ -299,7 +299,7 @@ def _batch_norm(
     input: Tensor, running_mean: Maybe, running_var: Maybe, weight: Maybe = None, bias: Maybe = None,  # noqa: A002
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor | None:  # fmt: skip
-    if not _normalises(input, training, (weight, bias, running_mean, running_var)):
+    if not normalises(input, training, (weight, bias, running_mean, running_var)):
         return None
     return _answer(_BatchNorm, input, weight, bias, running_mean, running_var, momentum, eps)
 
@@ -344,7 +344,7 @@ def _safe_convolution(
         input.shape[1], weight.shape[2:], _each(stride, weight.dim() - 2)
     ):
         return None
-    return _convolution(input, weight, bias, stride, padding, dilation, groups)
+    return _convolution(input, weight, bias, stride, 0 if padding == "valid" else padding, dilation, groups)
 
 
 def _own_batch_norm(
@@ -353,12 +353,12 @@ def _own_batch_norm(
 ) -> Tensor | None:  # fmt: skip
     """PyTorch's own, out of sight of other modes, as `_batch_norm` is."""
     by_channel = (weight, bias, running_mean, running_var)
-    if not _normalises(input, training, by_channel) or not _all_fit((input, *by_channel), input):
+    if not normalises(input, training, by_channel) or not _all_fit((input, *by_channel), input):
         return None
     return F.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps)
 
 
-def _normalises(x: Tensor, training: bool, by_channel: Iterable[Maybe]) -> bool:
+def normalises(x: Tensor, training: bool, by_channel: Iterable[Maybe]) -> bool:
     """Whether a batch norm takes the batch's statistics and PyTorch accepts it.
 
     PyTorch refuses one value a channel, and what has another number of channels: the kernel would read past its end.
@@ -376,8 +376,9 @@ TWICE: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
     **{getattr(torch, f"conv_transpose{n}d"): _transposed for n in (1, 2, 3)},
 }
+SAFE: dict[Callable[..., Any], Callable[..., Tensor | None]] = dict.fromkeys(_CONVOLUTIONS, _safe_convolution)
 ONCE: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     F.batch_norm: _own_batch_norm,
     F.avg_pool2d: _average_pool,
-    **dict.fromkeys(_CONVOLUTIONS, _safe_convolution),
+    **SAFE,
 }

@@ -192,7 +192,7 @@ def _ways(batch: Batch) -> Iterator[tuple[str, Callable[[], Any]]]:
         gradient_saliencies(Model(net, RECIPE), batch, ["grasp"])
 
     def proxies(*names: str) -> None:
-        here = Context(Model(net, RECIPE), net, batch, None, None, RECIPE, SEED, (3, 32, 32), {})
+        here = Context(Model(net, RECIPE), net, batch, None, None, RECIPE, SEED, (3, 32, 32), {}, names)
         for name in names:
             TABLE[name](here)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssnr.core.errors import ScoringError
 from ssnr.proxies.capture import Capture, capture_of, gradients
+from ssnr.proxies.scatter import cross, scatter
 
 SAMPLES = 64
 _CHAINS = (nn.Sequential, nn.ModuleList)
@@ -31,13 +32,11 @@ def entropy(features: Tensor) -> float:
     >>> round(entropy(torch.tensor([[[[1.0, -1, 1, -1]], [[1, 1, -1, -1]]]])), 6)
     0.693147
     """
-    rows = features.detach().double().transpose(0, 1).flatten(1)
-    rows = rows - rows.mean(1, keepdim=True)
-    values = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1])
-    total = float(values.sum())
-    if not math.isfinite(total) or total <= 0:
+    rows = features.detach().movedim(1, -1)
+    found = scatter(rows)
+    if not math.isfinite(found.trace) or found.constant(rows, 8 * torch.finfo(rows.dtype).eps):
         raise ScoringError("az_nas: a block outputs the same at every position of every image, or numbers beyond float")
-    p = values / total
+    p = torch.linalg.eigvalsh(found.products / found.trace).clamp_min(0)
     return float(-(p * (p + 1e-8).log()).sum())
 
 
@@ -58,8 +57,9 @@ def block_trainability(g_in: Tensor, g_out: Tensor) -> float:
         if h % oh or w % ow or h // oh != w // ow:
             raise ScoringError(f"az_nas: a block turns {h}×{w} positions into {oh}×{ow}, which is no whole factor")
         g_in = F.pixel_unshuffle(g_in, h // oh)
-    rows, columns = (g.double().transpose(0, 1).flatten(1) for g in (g_in, g_out))
-    s = float(torch.linalg.matrix_norm(rows @ columns.T / columns.shape[1], 2))
+    rows, columns = (g.movedim(1, -1) for g in (g_in, g_out))
+    positions = columns.numel() // columns.shape[-1]
+    s = float(torch.linalg.matrix_norm(cross(rows, columns) / positions, 2))
     return 2 - s - 1 / (s + 1e-6)
 
 
@@ -135,10 +135,14 @@ def az_nas(context: Any) -> dict[str, float]:
     generator = capture.generator()
     if len(blocks) > 1:
         with _recorded(blocks, features):
-            x = capture.noise(SAMPLES, generator)
-            capture.forward(
-                x, change=lambda w: _kaiming(capture, w, generator), weights=True, watch=False, mode="train"
-            )
+            x, state = capture.noise(SAMPLES, generator), generator.get_state()
+
+            def change(weights: dict[str, Tensor]) -> None:
+                features.clear()  # of a pass in another layout, which did not get to the end
+                generator.set_state(state)
+                _kaiming(capture, weights, generator)
+
+            capture.forward(x, change=change, weights=True, watch=False, mode="train")
     if len(features) < 3:
         raise ScoringError("az_nas reads a chain of blocks with feature maps between them, and found none")
     entropies = [entropy(value) for value in features]

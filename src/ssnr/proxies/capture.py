@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -13,25 +13,33 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssnr.core.errors import ScoringError, UsageError, kind_of
+from ssnr.core.field import TABLE
 from ssnr.core.recipes import Recipe
 from ssnr.data import Batch
 from ssnr.interpret.approximated import reaches
+from ssnr.interpret.differentiable import channels_last, in_channels_last
 from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
 from ssnr.networks.settings import seed_everything
 from ssnr.networks.trees import flatten, mapped, to_device
 from ssnr.proxies.per_sample import PerSample, Take
-from ssnr.proxies.watch import Layer, Observed, Watch
+from ssnr.proxies.watch import KINDS, Layer, Observed, Watch
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.signal import Loss, followed, set_mode
 
 Change = Callable[[dict[str, Tensor]], None]
 Mode = TypeVar("Mode", bound=TorchFunctionMode)
+T = TypeVar("T")
+# Of the inputs and the weights of a pass by name: what is to be found out, and the context in which the network runs.
+Look = Callable[[Any, dict[str, Tensor]], tuple[T, AbstractContextManager[Any]]]
 
 
 @dataclass
 class Context:
-    """What a plain proxy is handed: the network, what to call it with, and a cache that all of one call share."""
+    """What a plain proxy is handed: the network, what to call it with, and a cache that all of one call share.
+
+    `asked` names the proxies of the call, so that passes keep what these read; without, they keep everything.
+    """
 
     model: Model
     net: nn.Module
@@ -42,6 +50,7 @@ class Context:
     seed: int
     input_shape: tuple[int, ...] | None
     cache: dict[str, Any]
+    asked: tuple[str, ...] = ()
 
 
 class Capture:
@@ -52,12 +61,16 @@ class Capture:
 
     def __init__(
         self, model: Model, batch: Batch | None, loss: Loss | None, input_shape: tuple[int, ...] | None = None,
-        seed: int = 0,
+        seed: int = 0, kinds: frozenset[str] = KINDS,
     ) -> None:  # fmt: skip
         self.model, self.batch, self.loss = model, batch, loss
         self.input_shape = input_shape
         self.seed = seed
         self.dtype = getattr(torch, model.recipe.dtype)
+        self._kinds = kinds
+        self._data: Observed | None = None
+        # Images with their channels last, where the CPU's float32 is faster so, until the network does not allow it.
+        self._channels_last = model.recipe.dtype == "float32" and model.device.type == "cpu"
 
     @property
     def samples(self) -> int:
@@ -84,54 +97,88 @@ class Capture:
         return self.samples
 
     def forward(
-        self, inputs: Any, *, change: Change | None = None, weights: bool = False, codes: bool = False,
-        maps: bool = False, watch: bool = True, mode: str | None = None, blocks: bool = False,
-        layer: Layer | None = None, every: bool = False,
+        self, inputs: Any, *, change: Change | None = None, weights: bool = False, kinds: Collection[str] = (),
+        watch: bool = True, mode: str | None = None, layer: Layer | None = None, every: bool = False,
+        features: bool = True,
     ) -> tuple[Observed, dict[str, Tensor]]:  # fmt: skip
         """One pass on `inputs`, at copies of the weights that `change` may write to.
 
         Args:
             inputs: what the network takes.
-            change: writes to the copies before the pass.
+            change: writes to the copies before the pass; again, where the pass is tried in another layout of memory.
             weights: whether to build a graph of the scored weights.
-            codes: whether to keep what is positive, of activations and of layers.
-            maps: whether to keep the first sample's feature maps.
+            kinds: what to keep, as of `Watch`.
             watch: whether to record anything.
             mode: train or eval; by default the recipe's.
-            blocks: whether to keep blocks of what layers, norms and activations output.
-            layer: is called with the output of each scored weight's product.
+            layer: makes a number of the output of each scored weight's product.
             every: whether there are gradients of every parameter, not only of scored weights.
+            features: whether to keep what is pooled, as of `Watch`.
 
         Raises:
             ScoringError: the pass raised.
         """
         model = self.model
+        wanted = model.parameters() if every else model.scored
+
+        def look(given: Any, leaves: dict[str, Tensor]) -> tuple[Observed, AbstractContextManager[Any]]:
+            found = _tensors(given)
+            seen = Observed(found[0].shape[0] if found and found[0].dim() else 1)
+            names = {tensor.untyped_storage().data_ptr(): name for name, tensor in leaves.items()}
+            watching = Watch(seen, names, kinds=kinds, generator=self.generator(), layer=layer, features=features)
+            return seen, watching if watch else nullcontext()
+
+        seen, output, leaves, sources = self._pass(inputs, wanted, look, change=change, weights=weights, mode=mode)
+        seen.output, seen.sources = output, sources
+        return seen, leaves
+
+    def _pass(
+        self, inputs: Any, wanted: Iterable[str], look: Look[T], *, change: Change | None = None, weights: bool = True,
+        mode: str | None = None,
+    ) -> tuple[T, Any, dict[str, Tensor], Sequence[Tensor]]:  # fmt: skip
+        """A pass in the faster layout of memory, or else in the usual one: what looked on, output, weights, inputs."""
+        if self._channels_last:
+            drawn = torch.get_rng_state()
+            try:
+                return self._pass_once(inputs, wanted, look, change, weights, mode)
+            except ScoringError:
+                torch.set_rng_state(drawn)
+                self._channels_last = False
+        return self._pass_once(inputs, wanted, look, change, weights, mode)
+
+    def _pass_once(
+        self, inputs: Any, wanted: Iterable[str], look: Look[T], change: Change | None, weights: bool, mode: str | None
+    ) -> tuple[T, Any, dict[str, Tensor], Sequence[Tensor]]:
+        model = self.model
         copies = model.weights(self.dtype)
         if change is not None:
             with torch.no_grad():
                 change(copies)
-        wanted = model.parameters() if every else model.scored
+        given = to_device(inputs, model.device, self.dtype)
+        if self._channels_last:
+            copies, given = in_channels_last(copies), in_channels_last(given)
         leaves = {name: copies[name].requires_grad_(weights) for name in wanted if name in copies}
         set_mode(model, mode or model.recipe.mode)
         seed_everything(self.seed)  # of what a forward pass draws itself
-        inputs, sources = followed(to_device(inputs, model.device, self.dtype))
-        found = _tensors(inputs)
-        seen = Observed(found[0].shape[0] if found and found[0].dim() else 1, sources=sources)
-        names = {tensor.untyped_storage().data_ptr(): name for name, tensor in leaves.items()}
-        with torch.enable_grad():
-            if watch:
-                with Watch(
-                    seen, names, codes=codes, maps=maps, blocks=self.generator() if blocks else None, layer=layer
-                ):
-                    seen.output = model.call(copies, inputs)
-            else:
-                seen.output = model.call(copies, inputs)
-        return seen, leaves
+        given, sources = followed(given)
+        seen, watching = look(given, leaves)
+        with torch.enable_grad(), channels_last() if self._channels_last else nullcontext(), watching:
+            output = model.call(copies, given)
+        return seen, output, leaves, sources
 
-    @cached_property
+    def observed(self, kind: str) -> Observed:
+        """A pass on the batch that kept this kind, along with whatever else the proxies of this call read."""
+        if self._data is None or kind not in self._kinds:
+            self._kinds |= {kind}
+            self._data = self.forward(self._batch.inputs, kinds=self._kinds, features=False)[0]
+        return self._data
+
+    @property
     def data(self) -> Observed:
-        """One pass on the batch, with codes, maps and blocks, and a graph to the inputs."""
-        return self.forward(self._batch.inputs, codes=True, maps=True, blocks=True)[0]
+        """A pass on the batch, with a graph to the inputs."""
+        if self._data is None:
+            watch = bool(self._kinds)
+            self._data = self.forward(self._batch.inputs, kinds=self._kinds, watch=watch)[0]
+        return self._data
 
     def codes(self, name: str) -> list[Tensor]:
         """The Boolean codes (N, units) of every activation.
@@ -139,9 +186,10 @@ class Capture:
         Raises:
             ScoringError: the network has none.
         """
-        if not self.data.codes:
+        codes = self.observed("activations").codes
+        if not codes:
             raise ScoringError(f"{name} reads activations (ReLU, GELU, SiLU, …), of which this network has none")
-        return self.data.codes
+        return codes
 
     @cached_property
     def jacobian(self) -> Tensor:
@@ -228,15 +276,12 @@ class Capture:
         self, make: Callable[[dict[int, str]], Mode], wanted: Iterable[str]
     ) -> tuple[Mode, Any, dict[str, Tensor], Sequence[Tensor]]:
         """One pass on the batch under a mode that is made of names by id; mode, output, the weights wanted, inputs."""
-        copies = self.model.weights(self.dtype)
-        leaves = {name: copies[name].requires_grad_() for name in wanted if name in copies}
-        set_mode(self.model, self.model.recipe.mode)
-        seed_everything(self.seed)
-        inputs, sources = followed(to_device(self._batch.inputs, self.model.device, self.dtype))
-        watch = make({id(leaf): name for name, leaf in leaves.items()})
-        with torch.enable_grad(), watch:
-            output = self.model.call(copies, inputs)
-        return watch, output, leaves, sources
+
+        def look(given: Any, leaves: dict[str, Tensor]) -> tuple[Mode, Mode]:
+            mode = make({id(leaf): name for name, leaf in leaves.items()})
+            return mode, mode
+
+        return self._pass(self._batch.inputs, wanted, look)
 
     def generator(self) -> torch.Generator:
         """A new generator: what one proxy draws does not depend on which others are measured."""
@@ -274,9 +319,15 @@ def capture_of(context: Any) -> Capture:
     found = context.cache.get("capture")
     if found is None:
         found = context.cache["capture"] = Capture(
-            context.model, context.batch, context.loss, context.input_shape, context.seed
+            context.model, context.batch, context.loss, context.input_shape, context.seed, _kinds_of(context)
         )
     return found  # type: ignore[no-any-return]
+
+
+def _kinds_of(context: Any) -> frozenset[str]:
+    """What the proxies of a call read of a pass on the batch."""
+    asked = getattr(context, "asked", ())
+    return KINDS & {TABLE[name].reads for name in asked if name in TABLE} if asked else KINDS
 
 
 def gradients(value: Tensor, leaves: Sequence[Tensor], **options: Any) -> list[Tensor | None]:

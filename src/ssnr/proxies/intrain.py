@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssnr.core.errors import ScoringError
 from ssnr.proxies.capture import Capture, capture_of, gradients
+from ssnr.proxies.scatter import scatter
 from ssnr.proxies.watch import Observed
 from ssnr.saliencies.noise import drawn_loss
 
@@ -27,13 +28,10 @@ def participation(rows: Tensor) -> float | None:
     >>> participation(torch.tensor([[1.0, 1], [-1, 1], [1, -1], [-1, -1]]))
     2.0
     """
-    flat = rows.reshape(-1, rows.shape[-1])
-    centred = flat - flat.mean(0)
-    largest = centred.abs().max()
-    if not bool(largest > 1e-6 * flat.abs().max()):  # no more than the rounding of a constant
+    found = scatter(rows)
+    if found.constant(rows, 1e-6):
         return None
-    covariance = (centred / largest).T.double() @ (centred / largest).double()
-    return float(covariance.diagonal().sum() ** 2 / covariance.square().sum())
+    return float(found.trace**2 / found.products.square().sum())
 
 
 def health(gradient: Tensor) -> float:
@@ -66,20 +64,14 @@ def intrain(context: Any) -> float:
     nothing; nor does a parameter that the loss does not depend on.
     """
     capture = capture_of(context)
-    ratios: list[float] = []
-
-    def layer(name: str, out: Tensor) -> None:
-        if (ratio := participation(out)) is not None:
-            ratios.append(ratio)
-
-    seen, leaves = _pass(capture, ratios, layer)
-    if not ratios:
+    seen, leaves = _pass(capture)
+    if not seen.numbers:
         raise ScoringError("intrain reads what convolution and linear layers put out, and none was seen to vary")
     loss = drawn_loss(seen.output, None, seed=capture.seed, loss=None, model=capture.model)
     if not loss.requires_grad:
         raise ScoringError("intrain: the output depends on no weight")
     found = [g for g in gradients(loss, list(leaves.values())) if g is not None]
-    return intrain_score(ratios, _beyond_rounding(found))
+    return intrain_score(seen.numbers, _beyond_rounding(found))
 
 
 def _beyond_rounding(found: list[Tensor]) -> list[Tensor]:
@@ -89,16 +81,15 @@ def _beyond_rounding(found: list[Tensor]) -> list[Tensor]:
     return [g for g, size in zip(found, largest, strict=True) if size > dust]
 
 
-def _pass(capture: Capture, ratios: list[float], layer: Any) -> tuple[Observed, dict[str, Tensor]]:
+def _pass(capture: Capture) -> tuple[Observed, dict[str, Tensor]]:
     """A pass on drawn images of 64 × 64, or else of the network's own shape."""
     shape = capture.shape
     sides = [(shape[0], SIDE, SIDE), shape] if len(shape) == 3 and shape[1:] != (SIDE, SIDE) else [shape]
     for wanted in sides:
         try:
             images = capture.noise(SAMPLES, capture.generator(), wanted)
-            return capture.forward(images, weights=True, every=True, layer=layer)
+            return capture.forward(images, weights=True, every=True, layer=participation, features=False)
         except ScoringError:
-            ratios.clear()
             if wanted == sides[-1]:
                 raise
     raise AssertionError

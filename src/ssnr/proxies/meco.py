@@ -45,7 +45,7 @@ def meco_opt_score(maps: Iterable[Tensor], generator: torch.Generator) -> float:
 
 
 def _maps(context: Any, name: str) -> list[Tensor]:
-    maps = capture_of(context).data.maps
+    maps = capture_of(context).observed("maps").maps
     if not maps:
         raise ScoringError(f"{name} reads feature maps (samples, channels, height, width), and this network has none")
     return maps

@@ -40,6 +40,7 @@ def near(context: Any) -> float:
     """
     capture = capture_of(context)
     capture.pairs("near")
-    if not capture.data.blocks:
+    blocks = capture.observed("blocks").blocks
+    if not blocks:
         raise ScoringError("near reads what layers and activations put out, and none was seen")
-    return near_score(capture.data.blocks)
+    return near_score(blocks)

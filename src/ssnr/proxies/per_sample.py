@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ssnr.interpret.batch_norms import normed
+
 CONVOLUTIONS = frozenset((F.conv2d, torch.conv2d))
 BATCH_NORMS = frozenset((F.batch_norm, torch.batch_norm))
 
@@ -77,11 +79,8 @@ class PerSample(TorchFunctionMode):
         if not given.get("training", False) and given.get("running_mean") is not None:
             return func(*args, **kwargs)
         if not self._alone:
-            x = given["input"]
-            over = [d for d in range(x.dim()) if d != 1]
-            variance, mean = torch.var_mean(x.detach(), over, correction=0)
-            eps = given.get("eps", 1e-5)
-            return F.batch_norm(x, mean, variance, given.get("weight"), given.get("bias"), False, 0.0, eps)
+            weight, bias, eps = given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
+            return normed(given["input"], weight, bias, eps, constant=True)
         own = normed_alone(given)
         if own is None:
             self.whole = False
@@ -99,11 +98,7 @@ def normed_alone(given: dict[str, Any]) -> Tensor | None:
     x = given["input"]
     if x.dim() < 3 or x[0, 0].numel() < 2:
         return None
-    n = x.shape[0]
-    w, b = (None if given.get(key) is None else given[key].repeat(n) for key in ("weight", "bias"))
-    own = F.batch_norm(x.reshape(1, -1, *x.shape[2:]), None, None, w, b, True, 0.0, given.get("eps", 1e-5))
-    # No view to autograd: an activation that writes in place would take the place of its node, hooks and all.
-    return torch.ops.aten._unsafe_view(own, [n, *x.shape[1:]])  # type: ignore[no-any-return]
+    return normed(x, given.get("weight"), given.get("bias"), given.get("eps", 1e-5), alone=True)
 
 
 def _linear(x: Tensor, gradient: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from ssnr.core.errors import ScoringError
 from ssnr.core.moments import from_tensors
 from ssnr.networks.masks import counted, without_pruned
 from ssnr.proxies.capture import capture_of
-from ssnr.proxies.lnwot import layer_determinants
+from ssnr.proxies.lnwot import determinants_of
 from ssnr.saliencies import synflow_of
 
 
@@ -33,4 +33,4 @@ def t_cet(context: Any) -> float:
     tensors = without_pruned(signal.tensors, model.masks)
     moments = from_tensors(tensors, counted(model.scored, model.masks), exponent=signal.exponents)
     layers = moments.under(context.recipe.rules).layers()
-    return t_cet_score(layer_determinants(capture.data.outputs), {layer.name: layer.ratio for layer in layers})
+    return t_cet_score(determinants_of(context, "t_cet"), {layer.name: layer.ratio for layer in layers})

@@ -6,13 +6,15 @@ Everything is found by what happens and not by module type: a `TorchDispatchMode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from ssnr.interpret.batch_norms import OF_BATCH
 
 _aten = torch.ops.aten
 _NAMES = (
@@ -38,7 +40,7 @@ class Observed:
 
     Attributes:
         samples: N.
-        codes: for each activation, input > 0 as Booleans (N, units).
+        codes: for each activation, input > 0 as Booleans (N, units); in whatever order the units are in memory.
         outputs: for each use of a scored weight in a product, its name and output > 0 as Booleans (N, units).
         maps: for each feature map, that of the first sample (channels, positions).
         blocks: for each output of a layer, norm or activation, C rows of its C channels (`block`).
@@ -47,6 +49,7 @@ class Observed:
             without any, the input of the last linear layer.
         output: what the network returned.
         sources: the inputs that can be differentiated by.
+        numbers: what `layer` made of layers' outputs.
     """
 
     samples: int
@@ -58,9 +61,11 @@ class Observed:
     features: Tensor | None = None
     output: Any = None
     sources: Sequence[Tensor] = ()
+    numbers: list[float] = field(default_factory=list)
 
 
-Layer = Callable[[str, Tensor], None]
+Layer = Callable[[Tensor], float | None]
+KINDS = frozenset(("activations", "layers", "maps", "blocks"))  # of what a pass on the batch can keep
 
 
 class Watch(TorchDispatchMode):
@@ -69,19 +74,22 @@ class Watch(TorchDispatchMode):
     Args:
         seen: what is filled.
         names: of the scored weights, by where their memory starts.
-        codes: whether to keep what is positive, of activations and of layers.
-        maps: whether to keep the first sample's feature maps.
-        blocks: draws the rows of `Observed.blocks`; without, none are kept.
-        layer: is called with the name of a scored weight and what its product put out, as (…, channels).
+        kinds: which of `KINDS` to keep: codes of activations, codes of layers' outputs, maps, blocks.
+        generator: draws the rows of blocks.
+        layer: makes a number, or None, of what the product of each scored weight put out, as (…, channels).
+        features: whether to keep what is pooled before the classifier, and the variances of batch norms.
     """
 
     def __init__(
-        self, seen: Observed, names: dict[int, str], *, codes: bool, maps: bool,
-        blocks: torch.Generator | None = None, layer: Layer | None = None,
+        self, seen: Observed, names: dict[int, str], *, kinds: Collection[str], generator: torch.Generator,
+        layer: Layer | None = None, features: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()  # type: ignore[no-untyped-call]
-        self._seen, self._names, self._codes, self._maps = seen, names, codes, maps
-        self._blocks, self._each = blocks, layer
+        self._seen, self._names, self._generator, self._each = seen, names, generator, layer
+        self._codes, self._layers, self._maps, self._blocks = (
+            kind in kinds for kind in ("activations", "layers", "maps", "blocks")
+        )
+        self._features = features
         self._pooled = False  # whether `features` is a map
         self._last = True  # whether the channels of the latest layer's output are its last axis
 
@@ -94,28 +102,37 @@ class Watch(TorchDispatchMode):
         out = func(*args, **kwargs)
         if at is not None:
             self._layer(args, at, out)
-        if packet in _BATCH_NORMS and isinstance(out, tuple) and out[1].numel():
-            variance = out[2].double() ** -2 - args[-1]
-            self._seen.variances.append((float(variance.mean()), args[0].numel() // args[0].shape[1]))
+        if self._features and packet in _BATCH_NORMS and isinstance(out, tuple):
+            self._variance(args, out)
         if packet in _MAPS:
             self._map(out[0] if isinstance(out, tuple) else out)
         if at is not None or packet in _NORMS or packet in ACTIVATIONS or packet in _CLAMPS:
             self._channels(packet, out[0] if isinstance(out, tuple) else out)
         return out
 
+    def _variance(self, args: Any, out: tuple[Tensor, Tensor, Tensor]) -> None:
+        """The batch variance of a norm in train mode."""
+        if out[1].numel():
+            variance = out[2].double() ** -2 - args[-1]
+        elif args[-2] == OF_BATCH:
+            variance = args[4].double()
+        else:
+            return
+        self._seen.variances.append((float(variance.mean()), args[0].numel() // args[0].shape[1]))
+
     def _channels(self, packet: Any, out: Tensor) -> None:
         """A block of what a layer, a norm or an activation put out; activations have their layer's order of axes."""
         if packet not in ACTIVATIONS and packet not in _CLAMPS:
             self._last = packet not in _BATCH_NORMS and packet not in (_aten.convolution, _aten.native_group_norm)
-        if self._blocks is not None and out.is_floating_point() and out.dim() > 1 and out.numel():
-            self._seen.blocks.append(block(out.detach(), self._blocks, last=self._last or out.dim() == 2))
+        if self._blocks and out.is_floating_point() and out.dim() > 1 and out.numel():
+            self._seen.blocks.append(block(out.detach(), self._generator, last=self._last or out.dim() == 2))
 
     def _rows(self, value: Tensor) -> Tensor | None:
         """One row per sample; None of what is no batch."""
         n = self._seen.samples
         if not value.is_floating_point() or not value.dim() or not value.numel() or value.shape[0] % n:
             return None
-        return (value.detach() > 0).reshape(n, -1)
+        return (_as_stored(value.detach()) > 0).reshape(n, -1)
 
     def _code(self, value: Any) -> None:
         rows = self._rows(value) if isinstance(value, Tensor) else None
@@ -127,21 +144,28 @@ class Watch(TorchDispatchMode):
         name = self._names.get(weight.untyped_storage().data_ptr())
         if name is None:
             return
-        if self._codes and (rows := self._rows(out)) is not None:
+        if self._layers and (rows := self._rows(out)) is not None:
             self._seen.outputs.append((name, rows))
         if self._each is not None:
-            self._each(name, out.detach() if out.dim() == 2 else out.detach().movedim(1, -1))
-        if weight.dim() == 2 and not self._pooled:
+            found = self._each(out.detach() if out.dim() == 2 else out.detach().movedim(1, -1))
+            self._seen.numbers += [] if found is None else [found]
+        if self._features and weight.dim() == 2 and not self._pooled:
             self._seen.features = args[at - 1].detach()
 
     def _map(self, out: Tensor) -> None:
         batched = out.is_floating_point() and out.dim() > 2 and out.shape[0] == self._seen.samples
         if not batched:
             return
-        if out[0].numel() > out.shape[1]:
+        if self._features and out[0].numel() > out.shape[1]:
             self._seen.features, self._pooled = out.detach(), True
         if self._maps and out.dim() > 3:
-            self._seen.maps.append(out[0].detach().flatten(1).clone())
+            self._seen.maps.append(out[0].detach().clone(memory_format=torch.contiguous_format).flatten(1))
+
+
+def _as_stored(value: Tensor) -> Tensor:
+    """The samples of a map with the axes of each in the order in which they lie in memory."""
+    last = value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+    return value.permute(0, 2, 3, 1) if last else value
 
 
 def block(value: Tensor, generator: torch.Generator, *, last: bool) -> Tensor:

@@ -56,7 +56,8 @@ def measure_own_proxy(job: Job, names: Sequence[str]) -> dict[str, Result]:
 def measure_context_proxies(job: Job, names: Sequence[str]) -> dict[str, Result]:
     """Proxies that read activations and gradients, from passes that each runs once."""
     context = Context(
-        job.model(), job.net, job.batch, job.loss, job.forward, job.recipe, job.seed, job.input_shape, {}
+        job.model(), job.net, job.batch, job.loss, job.forward, job.recipe, job.seed, job.input_shape, {},
+        tuple(names),
     )  # fmt: skip
     found: dict[str, Result] = {}
     for name in names:
