@@ -21,6 +21,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "scored": ("matrices", "conv2d+linear", "conv1d+conv2d+linear"),
     "ties": ("once", "per-module"),
     "mode": ("train", "eval", "caller"),
+    "activations": ("mode", "eval"),
     "dropout": ("off", "on"),
     "degenerate": ("zero", "sum"),
     "idle": ("exclude", "zeros"),
@@ -45,6 +46,7 @@ class Recipe:
     scored: str = "matrices"  # parameters with two or more dimensions, or the weights of these modules only
     ties: str = "once"  # a tied tensor is one layer, or one layer per module that holds it
     mode: str = "train"  # norms use batch statistics, running statistics, or whatever each module is set to
+    activations: str = "mode"  # what proxies read of one forward pass (codes, maps …): in `mode`, or in eval mode
     dropout: str = "off"  # dropout and its like during data-driven passes
     ddof: int = 0  # σ² = Σ(S − mean)² / (N − ddof)
     degenerate: str = "zero"  # what a layer without spread adds to layerwise_ssnr: nothing, or its sum
@@ -106,6 +108,7 @@ RECIPES: dict[str, Recipe] = {
         scored="conv1d+conv2d+linear",
         ties="per-module",
         mode="caller",
+        activations="eval",
         dropout="on",
         ddof=1,
         degenerate="sum",

@@ -169,16 +169,19 @@ class Capture:
         """A pass on the batch that kept this kind, along with whatever else the proxies of this call read."""
         if self._data is None or kind not in self._kinds:
             self._kinds |= {kind}
-            self._data = self.forward(self._batch.inputs, kinds=self._kinds, features=False)[0]
+            self._data = self._look(features=False)
         return self._data
 
     @property
     def data(self) -> Observed:
         """A pass on the batch, with a graph to the inputs."""
         if self._data is None:
-            watch = bool(self._kinds)
-            self._data = self.forward(self._batch.inputs, kinds=self._kinds, watch=watch)[0]
+            self._data = self._look(watch=bool(self._kinds))
         return self._data
+
+    def _look(self, *, watch: bool = True, features: bool = True) -> Observed:
+        mode = "eval" if self.model.recipe.activations == "eval" else None
+        return self.forward(self._batch.inputs, kinds=self._kinds, mode=mode, watch=watch, features=features)[0]
 
     def codes(self, name: str) -> list[Tensor]:
         """The Boolean codes (N, units) of every activation.
