@@ -97,7 +97,7 @@ def test_per_sample_gradients_are_those_of_single_images(conv_net: nn.Module, im
 
 def test_gradsign_of_layers_that_cannot_be_told_apart_takes_single_passes(images: Images, context: Make) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 3))
+    net = nn.Sequential(nn.ConvTranspose2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(600, 3))
     here = context(net, *images)
     assert not capture_of(here).per_sample(lambda name, rows: None, of_loss=True)
     assert gradsign(here) == gradsign_score(capture_of(here).each_sample())

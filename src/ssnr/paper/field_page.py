@@ -108,7 +108,7 @@ too. This page is made by `ssnr reproduce proxies`, which goes on where it was s
 A proxy works on any network that has what it reads, and otherwise says in one line what is missing. Activations, layers
 and feature maps are found by what happens in a forward pass, not by the type of a module, and one forward pass serves
 every proxy that reads them. `gradsign` and `ntk` get the gradients of all images from one backward pass where layers
-are linear or ungrouped 2-d convolutions, and else from one for each image. Weights are the network's own, but for `zen`
+are linear or convolutions, and else from one for each image. Weights are the network's own, but for `zen`
 and `az_nas`, which draw theirs. A passes column of `CB` means one backward pass for each class but one.
 
 Where the programs that define them differ:

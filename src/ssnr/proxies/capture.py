@@ -16,7 +16,6 @@ from ssnr.core.errors import ScoringError, UsageError, kind_of
 from ssnr.core.field import TABLE
 from ssnr.core.recipes import Recipe
 from ssnr.data import Batch
-from ssnr.interpret.approximated import reaches
 from ssnr.interpret.differentiable import channels_last, in_channels_last
 from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
@@ -269,11 +268,10 @@ class Capture:
             value = loss_of(output, self._batch.targets, self.model.device, self.dtype, None, 1.0)
         else:
             value = logits_of(output).sum()
-        unseen = [leaf for name, leaf in leaves.items() if name not in watch.seen]
-        if not watch.whole or not sources or not value.requires_grad or reaches(value, unseen):
+        if not value.requires_grad or not watch.sees_all(value, leaves):
             return False
-        gradients(value, sources)
-        return not any(watch.seen.values())  # the backward pass does not reach a layer beside the way from the inputs
+        gradients(value, [*sources, *watch.roots])
+        return watch.finish(value)
 
     def watched(
         self, make: Callable[[dict[int, str]], Mode], wanted: Iterable[str]

@@ -38,14 +38,14 @@ def gradsign(context: Any) -> float:
     """Σ_w |Σ_n sign(g_nw)|, g_n the gradient of image n alone (Zhang & Jia, ICLR 2022).
 
     Each image has the batch statistics of a batch of one. From one backward pass where every layer is a linear layer or
-    an ungrouped 2-d convolution; else from N.
+    a convolution; else from N.
     """
     capture = capture_of(context)
     capture.pairs("gradsign")
     found: list[Tensor] = []
 
     def take(name: str, rows: Tensor) -> None:
-        found.append(rows.sign().sum(0).abs().sum(dtype=torch.float64))
+        found.append(rows.sign_().sum(0).abs().sum(dtype=torch.float64))
 
     if capture.per_sample(take, of_loss=True):
         return float(torch.stack(found).sum())

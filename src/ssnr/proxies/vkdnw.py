@@ -52,7 +52,7 @@ def fisher_of(capture: Capture) -> Tensor:
 
     J_n are the gradients of image n's logits with respect to the first entry of each of the first 128 parameters, each
     image with the batch statistics of a batch of one. One forward and C − 1 backward passes for C classes where every
-    layer is linear, a 2-d convolution or a batch norm, and else as many for each image.
+    layer is linear, a convolution or a batch norm, and else as many for each image.
     """
     names = capture.model.parameters()[:PARAMETERS]
     rows = _of_batch(capture, names)
@@ -66,13 +66,13 @@ def _of_batch(capture: Capture, names: list[str]) -> Tensor | None:
     """Aᵀ J of all images (N · (C − 1), parameters); None where layers cannot be told apart by sample."""
     watch, output, leaves, sources = capture.watched(lambda ids: FirstEntries(ids, capture.samples), names)
     logits = _classes(output)
-    if not watch.complete(logits, leaves, sources):
+    if not watch.sees_all(logits, leaves):
         return None
-    found = []
+    found, wanted = [], [*sources, *watch.roots]
     for column in covariance_root(logits.detach()).unbind(2):
         watch.found.clear()
-        gradients(logits, sources, grad_outputs=column.to(logits), retain_graph=True)
-        if not watch.all_came():
+        gradients(logits, wanted, grad_outputs=column.to(logits), retain_graph=True)
+        if not watch.all_came(logits):
             return None
         nothing = torch.zeros(capture.samples, dtype=torch.float64, device=logits.device)
         found.append(torch.stack([watch.found.get(name, nothing).double() for name in names], 1))
