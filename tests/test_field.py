@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from commands import ssnr as command
 from ssnr import benchmarks
 from ssnr.core.field import TABLE
 from ssnr.core.results import Result
-from ssnr.paper import field, field_page
+from ssnr.paper import field, field_page, programs
 from ssnr.store import Group, Store
 from sweeps import SPACE, benchmark, fill, group
 
@@ -72,6 +73,25 @@ def test_the_page_has_every_proxy_with_its_formula_and_cost(folder):
     assert "all of these together 160 ms: 2.00 × grasp" in page
     assert "### Toys" in page
     pd.testing.assert_frame_equal(pd.read_csv(files[0]), found, check_dtype=False)
+
+
+def test_the_page_of_the_documentation_says_what_the_code_says():
+    page = (Path(__file__).parent.parent / "docs" / "proxies.md").read_text()
+    assert page.startswith(field_page.HEAD)
+    assert programs.section() in page
+    assert field_page.RANKS in page
+
+
+def test_every_proxy_has_its_program_but_the_one_that_has_none():
+    assert set(TABLE) - set(programs.PROGRAMS) == {"intrain"}
+    assert set(programs.PROGRAMS) <= set(TABLE)
+
+
+def test_programs_agree_to_a_ten_thousandth_or_the_table_says_why():
+    for name, program in programs.PROGRAMS.items():
+        left = program.difference if program.left is None else program.left
+        assert left is not None and left < 1e-4, name
+        assert program.reason or program.difference == left, name
 
 
 def test_the_page_without_cost_has_no_column_of_it(folder):

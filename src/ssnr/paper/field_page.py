@@ -10,6 +10,7 @@ import pandas as pd
 
 from ssnr.core.catalogue import COMBINED
 from ssnr.core.field import TABLE
+from ssnr.paper import programs
 from ssnr.paper.field import PARTS
 from ssnr.studies import sheet as sheets
 from ssnr.studies.sheet import Sheet
@@ -44,7 +45,7 @@ def to_markdown(found: pd.DataFrame, costs: Mapping[str, float] | None) -> str:
             COST.format(forward=costs["one forward pass"], grasp=costs["grasp"], together=together,
                         share=together / costs["grasp"])
         )  # fmt: skip
-    lines += [what(costs).to_markdown(), "", RANKS]
+    lines += [what(costs).to_markdown(), "", programs.section(), RANKS]
     for title, sheet in ranks(found):
         lines += [f"### {title}", "", sheet.to_markdown(), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -113,18 +114,28 @@ and `az_nas`, which draw theirs. A passes column of `CB` means one backward pass
 
 Where the programs that define them differ:
 
-* `ntk` takes the statistics of batch norms as constants in the recipe `seed`; other recipes go back through them, one
-  pass for each image, and κ is another number.
-* `gradsign` sums over weights, where its authors' program takes the mean.
-* `zen` adds the variances of the batch and not running ones, of one draw.
-* `swap` reads the network's own weights, once; `swap_reg(mu,sigma)` is its logarithm less (P/1000 − μ)²/σ, in a study.
-* `meco` counts each map once, and containers not at all; `zico` compares the two halves of one batch.
-* `near` is its authors' program's number to the last digit where both take the same rows; the program draws a start
-  from which it may get fewer rows than channels, here the block always fits. One draw of weights.
+* `naswot` counts every activation that runs, as NASLib's copy does. Its authors' program leaves out those that no
+  gradient reaches: 728 where the others say 788, on a cell with two edges that lead nowhere.
+* `lnwot`, `relu_logdet` and `t_cet` come from a program that puts the network into eval mode; so does the recipe
+  `alethiometer`, and `seed` takes train mode. The program pairs expressivity in the order in which layers run with SSNR
+  in the order in which they are defined; here by name.
+* `zen` adds the variances of the batch, of one draw. The program adds running variances, which start at 1 and take a
+  tenth of the batch's in each of two passes, and takes the mean of 32 draws.
+* `zico` compares the two halves of one batch, the program as many batches as it is given.
+* `swap` reads the network's own weights, once, where the program takes the mean of 32 draws from N(0, 1);
+  `swap_reg(mu,sigma)` is its logarithm less (P/1000 − μ)²/σ, in a study.
+* `meco` counts each map once, sums of maps too, and containers not at all. The program counts what every module puts
+  out, a container's output again, and a sum only where a container ends with it. `meco_opt` likewise.
+* `gradsign` sums over weights, as one of its authors' two programs does; the other takes the mean.
+* `ntk` takes the scored weights, and the statistics of batch norms as constants, in the recipe `seed`. Other recipes go
+  back through the statistics, one pass for each image, and take every parameter whose name has "weight" in it, scales
+  of norms among them: that is the program's number. On the cell below κ is 472 in `seed` and 94.6 in others.
+* `synflow_bn` takes eval mode, the program the mode that it finds.
+* `near` draws the place of a block so that it always fits; the program may get fewer rows than channels. One draw of
+  weights.
 * `vkdnw` is the paper's F = mean Jᵀ (diag p − p pᵀ) J. Its authors' program multiplies J by the root L of the
   covariance where the formula has Lᵀ, takes p at the statistics of the whole batch, and keeps 0.05 in half precision:
-  on a cell of NAS-Bench-201, six images, an entropy of 0.788 where the formula gives 0.751. It also draws Kaiming
-  weights anew.
+  on the cell below, six images, an entropy of 0.783 where the formula gives 0.765. It also draws Kaiming weights anew.
 * `intrain` has no public program. Layers are convolutions and linear layers, σ is biased, a constant layer adds
   nothing, and a gradient that is nothing but rounding (of a bias before a batch norm) counts as none.
 
