@@ -307,6 +307,46 @@ STEPS = {
 }
 
 
+CURVED = {"ReLU": layouts.Relu(), "batch norm": layouts.Norm()}
+
+
+@pytest.mark.parametrize("spec", (STEPS | CURVED).values(), ids=STEPS | CURVED)
+@pytest.mark.parametrize("images", [1, 2])
+def test_tangents_are_differences_of_a_step(spec, images):
+    """Where x, the gradient, and each of two architectures' weights move, forward and back move as differences say."""
+    generator = torch.Generator().manual_seed(0)
+    random = partial(torch.randn, generator=generator, dtype=torch.float64)
+    shapes, samples, h = [layouts.weight_shape(conv) for conv in layouts.convs((spec,))], 2 * images, 1e-5
+    weights, directions = [random(shape) for shape in shapes], [[random(shape) for shape in shapes] for _ in range(2)]
+
+    def built(weights, images):
+        layers = [steps.Layer(w, n, torch.float64, signed=True, images=images) for n, w in enumerate(weights)]
+        return steps.build((spec,), layers, (8, 6, 4), torch.float64, images)[0]
+
+    step = built(weights, images)
+    x, dx = random(8, 6, samples, 4), random(8, 6, samples, 4)
+    g, dg = random(step.forward(x).shape), random(step.forward(x).shape)
+    flat = [
+        torch.stack([d.permute(0, 2, 3, 1).flatten() for d in of_layer]) for of_layer in zip(*directions, strict=True)
+    ]
+    own = {slot: [(slice(0, samples), rows)] for slot, rows in enumerate(flat)}
+
+    def moved(t):
+        """Each architecture by itself."""
+        for k, direction in enumerate(directions):
+            of, alone = (
+                slice(k * images, (k + 1) * images),
+                built([w + t * d for w, d in zip(weights, direction, strict=True)], images),
+            )
+            at, back = (x + t * dx)[:, :, of].contiguous(), (g + t * dg)[:, :, of].contiguous()
+            yield alone.forward(at), alone.backward(at, back)
+
+    ahead, behind = ([torch.cat(found, 2) for found in zip(*moved(t), strict=True)] for t in (h, -h))
+    forward, backward = ((one - other) / (2 * h) for one, other in zip(ahead, behind, strict=True))
+    assert torch.allclose(step.tangent(x, dx, own), forward, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(step.backward_tangent(x, dx, g, dg, own), backward, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("spec", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("samples", [1, 3, 40])
 def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, samples):
@@ -325,7 +365,7 @@ def test_a_step_backward_is_its_transpose_and_its_saliencies_add_up(spec, sample
     assert torch.allclose((x * step.backward(x, g)).sum((0, 1, 3)), product, rtol=1e-12)
     for shared in (x, x[:, :, :1]):
         totals = torch.zeros(samples, dtype=torch.float64)
-        for _, part, saliencies in step.saliencies(shared, g):
-            totals[part] += saliencies.sum(1)
+        for layer, part, gradients in step.gradients(shared, g):
+            totals[part] += (gradients * layer.flat).sum(1)
         expected = (step.forward(shared) * g).sum((0, 1, 3))
         assert not convs or torch.allclose(totals, expected, rtol=1e-12)

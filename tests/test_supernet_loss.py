@@ -1,4 +1,4 @@
-"""Plain and snip of the supernet against each network alone, with the same weights and images."""
+"""Plain, snip and grasp of the supernet against each network alone, with the same weights and images."""
 
 from __future__ import annotations
 
@@ -41,80 +41,106 @@ def largest_difference(ours, theirs):
     return max(found)
 
 
-def check(net, archs, batch):
+def check(net, archs, batch, measured="plain"):
     """Layer by layer what `measure` finds for each standalone network."""
     recipe = get_recipe(f"seed(dtype={str(net.dtype).removeprefix('torch.')})")
-    for result in net.results(archs, "plain", batch):
+    for result in net.results(archs, measured, batch):
         alone = measure(
-            net.network(result.network), ["plain"], batch=batch, input_shape=net.space.input_shape, recipe=recipe
-        )["plain"]
+            net.network(result.network), [measured], batch=batch, input_shape=net.space.input_shape, recipe=recipe
+        )[measured]
         assert result.status == alone.status == "ok"
         assert largest_difference(result.moments, alone.moments) < TOLERANCE[net.dtype], result.network
 
 
+@pytest.mark.parametrize("measured", ["plain", "grasp"])
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("name", SPACES)
-def test_nasbench201_layer_by_layer(name, images):
+def test_nasbench201_layer_by_layer(name, images, measured):
     net = Supernet(name, seed=3, dtype=torch.float64)
     archs = [SPACES[name], *net.space.sample_many(5, np.random.default_rng(1))]
-    check(net, archs, noise(net.space.input_shape, net.space.num_classes, images))
+    check(net, archs, noise(net.space.input_shape, net.space.num_classes, images), measured)
 
 
+@pytest.mark.parametrize("measured", ["plain", "grasp"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_nasbench201_in_float32(seed):
+def test_nasbench201_in_float32(seed, measured):
     """At seeds where no pre-activation changes sides of ReLU's kink; the next test has others."""
     net = Supernet("nasbench201", seed=seed)
-    check(net, [SPACES["nasbench201"]], noise(net.space.input_shape, net.space.num_classes, 1))
+    check(net, [SPACES["nasbench201"]], noise(net.space.input_shape, net.space.num_classes, 1), measured)
 
 
+@pytest.mark.parametrize(("measured", "allowed"), [("plain", 0.1), ("grasp", 0.2)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_float32_is_as_near_to_float64_as_the_network_alone(seed):
-    """One image through many norms magnifies rounding, whoever computes: in float32 a layer may be off by a tenth."""
+def test_float32_is_as_near_to_float64_as_the_network_alone(seed, measured, allowed):
+    """One image through many norms magnifies rounding, whoever computes: in float32 a layer may be off by a tenth, of
+    grasp, which goes through them twice, by a fifth."""
     name, recipe = "nasbench201/imagenet16-120", get_recipe("seed(dtype=float32)")
     single, double = (Supernet(name, seed=seed, dtype=dtype) for dtype in (torch.float32, torch.float64))
     batch, shape = noise((3, 16, 16), 120, 1), single.space.input_shape
-    ours, exact = (net.results([SPACES[name]], "plain", batch)[0].moments for net in (single, double))
+    ours, exact = (net.results([SPACES[name]], measured, batch)[0].moments for net in (single, double))
     alone = single.network(SPACES[name])
-    theirs = measure(alone, ["plain"], batch=batch, input_shape=shape, recipe=recipe)["plain"].moments
-    assert largest_difference(ours, exact) < max(0.1, 2 * largest_difference(theirs, exact))
+    theirs = measure(alone, [measured], batch=batch, input_shape=shape, recipe=recipe)[measured].moments
+    assert largest_difference(ours, exact) < max(allowed, 2 * largest_difference(theirs, exact))
 
 
+@pytest.mark.parametrize(("measured", "count"), [("plain", 2), ("grasp", 1)])
 @pytest.mark.parametrize("name", ["darts", "transnasbench101-micro"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_other_spaces_layer_by_layer(name, dtype):
+def test_other_spaces_layer_by_layer(name, dtype, measured, count):
     """Two images: with one, the pooled output of a batch norm is zero, and what leads only there is rounding."""
     net = Supernet(name, seed=3, dtype=dtype)
-    archs = net.space.sample_many(2, np.random.default_rng(1))
-    check(net, archs, noise(net.space.input_shape, net.space.num_classes, 2, seed=3))
+    archs = net.space.sample_many(count, np.random.default_rng(1))
+    check(net, archs, noise(net.space.input_shape, net.space.num_classes, 2, seed=3), measured)
 
 
-def test_twenty_cells_against_autograd_of_each_network_and_one_image():
+def plain_by_autograd(weights, loss):
+    """θ ⊙ g."""
+    return [p.detach() * g for p, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)]
+
+
+def grasp_by_autograd(weights, loss):
+    """−θ ⊙ Hg, through the backward pass of the backward pass."""
+    gradients = torch.autograd.grad(loss, weights, create_graph=True)
+    products = torch.autograd.grad(gradients, weights, [g.detach() for g in gradients])
+    return [-p.detach() * h for p, h in zip(weights, products, strict=True)]
+
+
+@pytest.mark.parametrize(("measured", "oracle"), [("plain", plain_by_autograd), ("grasp", grasp_by_autograd)])
+def test_twenty_cells_against_autograd_of_each_network_and_one_image(measured, oracle):
     net = Supernet("nasbench201/imagenet16-120", dtype=torch.float64, seed=5)
     batch = noise((3, 16, 16), 120, 1, seed=5)
     archs = [SPACES["nasbench201/imagenet16-120"], *net.space.sample_many(19, np.random.default_rng(2))]
-    for result in net.results(archs, "plain_noise"):
+    for result in net.results(archs, f"{measured}_noise"):
         alone = net.network(result.network).double().train()
-        F.cross_entropy(alone(batch.inputs.double()), batch.targets).backward()
+        loss = F.cross_entropy(alone(batch.inputs.double()), batch.targets)
         weights = {name: p for name, p in alone.named_parameters() if p.dim() > 1}
-        expected = from_tensors({name: None if p.grad is None else p.detach() * p.grad for name, p in weights.items()},
-                                {name: p.numel() for name, p in weights.items()})  # fmt: skip
+        used = dict(
+            zip(weights, torch.autograd.grad(loss, weights.values(), retain_graph=True, allow_unused=True), strict=True)
+        )
+        reached = {name: p for name, p in weights.items() if used[name] is not None}
+        saliencies = dict(zip(reached, oracle(list(reached.values()), loss), strict=True))
+        expected = from_tensors(
+            {name: saliencies.get(name) for name in weights}, {name: p.numel() for name, p in weights.items()}
+        )
         assert largest_difference(result.moments, expected) < 1e-10, result.network
 
 
+@pytest.mark.parametrize("measured", ["plain", "grasp"])
 @pytest.mark.parametrize("first", ["none", "nor_conv_3x3"])
-def test_a_dead_cell_has_the_reason_of_its_network_alone(first):
+def test_a_dead_cell_has_the_reason_of_its_network_alone(first, measured):
     net, batch = Supernet("nasbench201/imagenet16-120"), noise((3, 16, 16), 120, 1)
-    (result,) = net.results([(first, *["none"] * 5)], "plain", batch)
-    alone = measure(net.network(result.network), ["plain"], batch=batch, input_shape=(3, 16, 16))["plain"]
+    (result,) = net.results([(first, *["none"] * 5)], measured, batch)
+    alone = measure(net.network(result.network), [measured], batch=batch, input_shape=(3, 16, 16))[measured]
     assert (result.status, result.reason) == (alone.status, alone.reason) == ("dead", "no weight has any saliency")
     assert np.array_equal(result.moments.unused, alone.moments.unused)
 
 
-def test_noise_comes_from_the_seed():
+@pytest.mark.parametrize("measured", ["plain", "grasp"])
+def test_noise_comes_from_the_seed(measured):
     net = Supernet("nasbench201/imagenet16-120", seed=5)
     arch = SPACES["nasbench201/imagenet16-120"]
-    (drawn,) = net.results([arch], "plain_noise", images=2)
-    (given,) = net.results([arch], "plain", noise((3, 16, 16), 120, 2, seed=5))
+    (drawn,) = net.results([arch], f"{measured}_noise", images=2)
+    (given,) = net.results([arch], measured, noise((3, 16, 16), 120, 2, seed=5))
     assert np.array_equal(drawn.moments.abs_total, given.moments.abs_total)
     assert np.array_equal(drawn.moments.total, given.moments.total)
 
@@ -144,19 +170,22 @@ def test_batches_that_are_refused(images, labels, reason):
 
 def test_what_is_not_measured():
     net = Supernet("nasbench201")
-    with pytest.raises(UsageError, match="a supernet measures synflow, plain and plain_noise, not grasp"):
+    with pytest.raises(UsageError) as caught:
+        net.results([0], "fisher")
+    known = "a supernet measures synflow, plain, plain_noise, grasp and grasp_noise"
+    assert str(caught.value) == f"{known}, not fisher"
+    with pytest.raises(UsageError, match="grasp needs a batch of images and labels"):
         net.results([0], "grasp")
-    with pytest.raises(UsageError, match="plain needs a batch of images and labels"):
-        net.results([0], "plain")
 
 
 def test_the_worker_gives_the_supernet_what_it_can(monkeypatch):
-    """Plain by the supernet, and by each network where the batch is too large for it: the same to rounding."""
+    """By the supernet, and by each network where the batch is too large for it: the same to rounding."""
     net = Supernet("nasbench201/imagenet16-120", dtype=torch.float64)
     arch, batch = SPACES["nasbench201/imagenet16-120"], noise((3, 16, 16), 120, 1)
     job = Job(net.space, get_recipe("seed(init=shared)"), 0, batch)
-    together = dict(score_chunk(job, [(arch, ("synflow", "plain"))]))
-    assert set(together) == {"synflow", "plain"}
+    together = dict(score_chunk(job, [(arch, ("synflow", "plain", "grasp"))]))
+    assert set(together) == {"synflow", "plain", "grasp"}
     monkeypatch.setattr("ssnr.supernet.Supernet.reads", lambda *_: "nothing", raising=False)
-    alone = dict(score_chunk(job, [(arch, ("plain",))]))
-    assert largest_difference(together["plain"].moments, alone["plain"].moments) < 1e-10
+    alone = dict(score_chunk(job, [(arch, ("plain", "grasp"))]))
+    for name in ("plain", "grasp"):
+        assert largest_difference(together[name].moments, alone[name].moments) < 1e-10

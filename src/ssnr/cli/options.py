@@ -104,7 +104,8 @@ Init = Annotated[
     typer.Option(
         callback=one_of("--init", INITS),
         help="independent (the default): every network draws its own weights; shared: all networks take "
-        "theirs from one supernet; synflow, snip and plain are then scored many at a time, several times faster.",
+        "theirs from one supernet; synflow, snip, plain and grasp are then scored many at a time, several times "
+        "faster.",
     ),
 ]
 Data = Annotated[

@@ -131,8 +131,8 @@ def _in_batches(layout: Plan) -> bool:
     from ssnr.supernet.layouts.base import draws, layout_of
 
     names, recipe = set(layout.groups), layout.job.recipe
-    drawn = "plain_noise" not in names or draws(layout_of(layout.job.space), recipe.images)
-    return names <= {"synflow", "plain_noise"} and drawn
+    drawn = names == {"synflow"} or draws(layout_of(layout.job.space), recipe.images)
+    return names <= {"synflow", "plain_noise", "grasp_noise"} and drawn
 
 
 def _passes(space: Space, recipe: Recipe) -> int:

@@ -60,9 +60,9 @@ def _score_shared(job: Job, chunk: Chunk) -> Scored:
             and net.reads(job.batch) is None
             and draws(layout_of(job.space), len(job.batch.inputs))
         ):
-            together["plain"] = job.recipe.dtype
+            together |= dict.fromkeys(("plain", "grasp"), job.recipe.dtype)
         if draws(layout_of(job.space), job.recipe.images):
-            together["plain_noise"] = job.recipe.dtype
+            together |= dict.fromkeys(("plain_noise", "grasp_noise"), job.recipe.dtype)
     for name, dtype in together.items():
         networks = [network for network, measured in chunk if name in measured]
         if networks:
@@ -79,7 +79,7 @@ def _score_shared(job: Job, chunk: Chunk) -> Scored:
     return found
 
 
-@lru_cache(maxsize=2)  # synflow and plain may differ in dtype
+@lru_cache(maxsize=2)  # synflow and the others may differ in dtype
 def _supernet(space: Space, seed: int, dtype: str) -> Supernet:
     import torch
 

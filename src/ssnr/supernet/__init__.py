@@ -1,4 +1,4 @@
-"""Many architectures of one cell space in one forward and one backward pass, for synflow, plain and snip.
+"""Many architectures of one cell space in one forward and one backward pass, for synflow, plain, snip and grasp.
 
 A supernet holds every candidate operation of a space once, and each sample of a batch follows its own architecture
 through it. All architectures share the weights of (block, edge, operation), drawn from the seed alone. Synflow reads a
@@ -17,6 +17,7 @@ where pixels under a max pooling differ by less than its rounding (`pools.MaxPoo
 Plain and snip take the same way with real images, signed weights, ReLU and batch norm (`loss_pass`). In float32 a
 pre-activation within rounding of zero may fall on the other side of ReLU's kink than in another float32 pass, and norms
 of one image magnify rounding: layers then differ by 1e-4 to 1e-2, as far as each network alone is from float64.
+Grasp (`grasp_pass`) goes forward and back once more, by the derivative of every step.
 """
 
 from __future__ import annotations

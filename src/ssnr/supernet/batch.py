@@ -188,7 +188,7 @@ class BatchPass:
                 into = [_take(value, samples) if steps[0].reads else value]
             y = _take(gradient, samples)
             for step, x in zip(reversed(steps), reversed(into), strict=True):
-                self._note(step.saliencies(x, y), samples)
+                self._note(step.gradients(x, y), samples)
                 if of_image and step is steps[0]:
                     break  # nobody asks for the image's gradient
                 y = step.backward(x, y)
@@ -196,8 +196,9 @@ class BatchPass:
                 _add(gradients, source, samples, y.clone() if y is gradient else y, self._size)
         return gradients[: len(block.inputs)]
 
-    def _note(self, saliencies: Gradients, samples: Samples) -> None:
-        for layer, part, values in saliencies:
+    def _note(self, gradients: Gradients, samples: Samples) -> None:
+        for layer, part, values in gradients:
+            values.mul_(layer.flat)
             total, peak = values.sum(1).tolist(), values.amax(1).tolist()
             square = values.square_().sum(1).tolist()
             self._notes.append(Note(layer.slot, _numbers(samples, part), (total, square, peak)))

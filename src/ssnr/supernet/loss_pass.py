@@ -20,7 +20,7 @@ from ssnr.supernet.kernels.nonlinear import Norm, Relu
 from ssnr.supernet.layouts import base as layouts
 from ssnr.supernet.layouts.base import MOST_IMAGES, Block, Shape
 
-LOSS_MEASURES = ("plain", "plain_noise")
+LOSS_MEASURES = ("plain", "plain_noise", "grasp", "grasp_noise")
 # Squares of float32 saliencies beyond these leave its range.
 _SMALL, _LARGE = 1e-13, 1e13
 
@@ -88,7 +88,10 @@ class LossBatch(BatchPass):
         out = out.expand(-1, -1, self._size, -1)
         g, saliencies = head.backward(out, labels.repeat(self._architectures))
         self._notes.append(Note(head.slot, range(self._architectures), reduced(saliencies)))
-        columns = self.backward(g).columns[:, :, : self._architectures]
+        return self._of_architectures(self.backward(g))
+
+    def _of_architectures(self, table: MomentTable) -> MomentTable:
+        columns = table.columns[:, :, : self._architectures]
         return MomentTable(columns, np.zeros((len(self._blocks) + 1, self._architectures), np.int64))
 
     def _normalise(self, x: Tensor) -> Exponents:
@@ -100,10 +103,10 @@ class LossBatch(BatchPass):
             return found.expand(-1, -1, self._size, -1).contiguous()
         return found
 
-    def _note(self, saliencies: Gradients, samples: Samples) -> None:
-        for layer, part, values in saliencies:
+    def _note(self, gradients: Gradients, samples: Samples) -> None:
+        for layer, part, values in gradients:
             numbers = _numbers(samples, part)[:: self._images]
-            self._notes.append(Note(layer.slot, [n // self._images for n in numbers], reduced(values)))
+            self._notes.append(Note(layer.slot, [n // self._images for n in numbers], reduced(values.mul_(layer.flat))))
 
 
 def reduced(values: Tensor) -> tuple[list[float], list[float], list[float], list[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import prod
 
@@ -22,6 +22,7 @@ from ssnr.spaces.base import derived_rng
 from ssnr.spaces.modules import Draw, fill
 from ssnr.supernet.batch import BatchPass, MomentTable, Steps, group
 from ssnr.supernet.directory import Directory
+from ssnr.supernet.grasp_pass import GraspBatch
 from ssnr.supernet.kernels import conv as kernels
 from ssnr.supernet.kernels.base import Layer, Step
 from ssnr.supernet.kernels.conv import Head
@@ -85,11 +86,12 @@ class Supernet:
 
         Args:
             archs: architectures in any form that the space reads.
-            measured: "synflow"; "plain", θ ⊙ ∂L/∂θ of the mean cross-entropy, every batch norm with the statistics of
-                an architecture's own images (Mozer & Smolensky, 1989; its magnitude is snip, Lee et al., 2019); or
-                "plain_noise", the same of noise and labels drawn from the supernet's seed.
-            batch: of plain: 1 … 8 images with class labels.
-            images: of plain_noise: how many are drawn.
+            measured: "synflow"; "plain", θ ⊙ g with g = ∂L/∂θ of the mean cross-entropy, every batch norm with the
+                statistics of an architecture's own images (Mozer & Smolensky, 1989; its magnitude is snip, Lee et al.,
+                2019); "grasp", −θ ⊙ Hg (Wang, Zhang & Grosse, 2020); or "plain_noise" and "grasp_noise", the same of
+                noise and labels drawn from the supernet's seed.
+            batch: of plain and grasp: 1 … 8 images with class labels.
+            images: of plain_noise and grasp_noise: how many are drawn.
 
         A layer whose convolution leads straight into a batch norm has a signed total of nearly zero, since the loss
         does not depend on the weights' scale: it agrees with other paths as a share of the magnitudes' total.
@@ -97,14 +99,14 @@ class Supernet:
         Raises:
             UsageError: another measurement, images that the space does not take, or too many of them.
         """
-        run, size = self._runner(measured, batch, images)
+        run, parts = self._runner(measured, batch, images)
         parsed = [self.space.parse(arch) for arch in archs]
         found: dict[str, Result] = {}
         same: dict[Choice, dict[str, Survey]] = {}  # those that differ only in operations that carry nothing
         for arch in dict.fromkeys(parsed):
             seen = self._survey(self._layout.choice(arch))
             if seen.dead:
-                # Zeros that are still connected to the image: plain goes through autograd, which follows them.
+                # Zeros that are still connected to the image: a loss goes through autograd, which follows them.
                 unconnected = measured == "synflow" or not seen.reached[0].any()
                 found[arch] = Result(
                     arch, "dead", _DEAD if unconnected else _SILENT, self._moments(arch, seen, None, 0), None, 0.0
@@ -112,9 +114,7 @@ class Supernet:
             else:
                 same.setdefault(seen.live, {})[arch] = seen
         # Neighbours in this order share most of their operations: fewer, larger groups in a batch.
-        order = sorted(same)
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
+        for part in parts(sorted(same)):
             started = time.perf_counter()
             table = run(part)
             seconds = (time.perf_counter() - started) / len(part)
@@ -124,7 +124,7 @@ class Supernet:
         return [found[arch] for arch in parsed]
 
     def reads(self, batch: Images) -> str | None:
-        """Why plain cannot be measured on a batch; None where it can."""
+        """Why plain and grasp cannot be measured on a batch; None where it can."""
         if self._layout.head.repeats > 1:
             return f"{self.space.name} takes tiles, each with batch statistics of its own"
         return unread(batch, self.space.input_shape, self._layout.head.outputs)
@@ -185,22 +185,25 @@ class Supernet:
 
     def _runner(
         self, measured: str, batch: Images | None, images: int
-    ) -> tuple[Callable[[Sequence[Choice]], MomentTable], int]:
-        """What runs a pass, and how many architectures go through it."""
+    ) -> tuple[Callable[[Sequence[Choice]], MomentTable], Callable[[Sequence[Choice]], Iterable[Sequence[Choice]]]]:
+        """What runs a pass, and what cuts architectures into passes."""
         if measured == "synflow":
-            return self._synflow_pass, self.batch_size
+            return self._synflow_pass, partial(_cut, size=self.batch_size)
         if measured not in LOSS_MEASURES:
-            raise UsageError(f"a supernet measures synflow, {' and '.join(LOSS_MEASURES)}, not {measured}")
-        if measured == "plain_noise":
+            *others, last = LOSS_MEASURES
+            raise UsageError(f"a supernet measures synflow, {', '.join(others)} and {last}, not {measured}")
+        if measured.endswith("_noise"):
             batch = noise(self.space.input_shape, self._layout.head.outputs, images, seed=self.seed)
         if batch is None:
-            raise UsageError("plain needs a batch of images and labels")
+            raise UsageError(f"{measured} needs a batch of images and labels")
         reason = self.reads(batch)
         if reason is not None:
             raise UsageError(f"a supernet's {measured}: {reason}")
         count = len(batch.inputs)
+        if measured.startswith("grasp"):
+            return partial(self._loss_pass, GraspBatch, batch), layouts.Grasp(self._layout, self.dtype.itemsize, count)
         size = max(1, layouts.batch_size(self._layout, self.dtype.itemsize, loss=True) // count)
-        return partial(self._loss_pass, batch), size
+        return partial(self._loss_pass, LossBatch, batch), partial(_cut, size=size)
 
     def _synflow_pass(self, live: Sequence[Choice]) -> MomentTable:
         """Forward and backward of one batch, with gradients switched off: the backward pass is our own."""
@@ -218,8 +221,8 @@ class Supernet:
                 column[self._head_slot] = values.numpy()
         return table._replace(exponent=np.concatenate([table.exponent, exponent[None]]))
 
-    def _loss_pass(self, images: Images, live: Sequence[Choice]) -> MomentTable:
-        """The same for plain: every architecture with its own images."""
+    def _loss_pass(self, kind: type[LossBatch], images: Images, live: Sequence[Choice]) -> MomentTable:
+        """The same for plain or grasp: every architecture with its own images."""
         with torch.inference_mode():
             count = len(images.inputs)
             if count not in self._loss:
@@ -227,7 +230,7 @@ class Supernet:
                 head = LossHead(self._layout.head, *self._tail(), self._head_slot, self.dtype, count)
                 self._loss = {count: (self._built(layer, signed=True, images=count), head)}
             steps, head = self._loss[count]
-            batch = LossBatch(
+            batch = kind(
                 self._layout.blocks, steps, self._shapes, group(live, count), self._head_slot + 1, len(live), count
             )
             x = images.inputs.to(self.dtype).permute(2, 3, 0, 1).contiguous()
@@ -250,6 +253,10 @@ class Supernet:
         unused = ~seen.reached[block, target]
         precision = "float64" if self.dtype == torch.float64 else "float32"
         return Moments(names, numel, exponent, total, m2, magnitude, abs_m2, peak, unused, precision)
+
+
+def _cut(choices: Sequence[Choice], size: int) -> Iterator[Sequence[Choice]]:
+    return (choices[start : start + size] for start in range(0, len(choices), size))
 
 
 def _finite(arch: str, moments: Moments, seconds: float) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -23,23 +23,25 @@ class Layer:
         # In memory order: output channel, then row and column of the kernel, then input channel.
         self.flat = self.weight.permute(0, 2, 3, 1).reshape(-1)
 
-    def saliencies(self, gradient: Tensor) -> Tensor:
-        """(b, numel) gradients in memory order → saliencies (b / images, numel), in place where that is possible."""
-        if self.images > 1:
-            gradient = gradient.view(-1, self.images, self.flat.numel()).sum(1)
-        return gradient.mul_(self.flat)
+    def of_architectures(self, gradient: Tensor) -> Tensor:
+        """(b, numel) gradients in memory order → those of architectures (b / images, numel)."""
+        return gradient if self.images == 1 else gradient.view(-1, self.images, self.flat.numel()).sum(1)
 
 
-Gradients = Iterator[tuple[Layer, slice, Tensor]]  # layer, samples, their saliencies (samples, numel)
+Gradients = Iterator[tuple[Layer, slice, Tensor]]  # layer, samples, gradients of their architectures (…, numel)
+# Of a layer, by its slot: a weight for each of the architectures that use it, in the parts that gradients come in.
+Own = Mapping[int, Sequence[tuple[slice, Tensor]]]
 
 
 class Step(Protocol):
     """One step on activations x (H, W, b, C) and on gradients g of the shape that `forward` gives.
 
-    `reads`: whether anything after `forward` looks at the numbers in x.
+    `reads`: whether anything after `forward` looks at the numbers in x. `bends`: whether its derivative changes with x
+    or with weights.
     """
 
     reads: bool
+    bends: bool
 
     def forward(self, x: Tensor) -> Tensor:
         """The step."""
@@ -47,8 +49,32 @@ class Step(Protocol):
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """The gradient for x, given the gradient g of the output; x may have one sample that stands for all."""
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """θ ⊙ ∂R/∂θ of every architecture; x may have one sample that stands for all."""
+    def gradients(self, x: Tensor, g: Tensor) -> Gradients:
+        """∂R/∂θ of every architecture, new tensors; x may have one sample that stands for all."""
+
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """The derivative of `forward` where x moves along dx and every architecture's weights along its `own`."""
+
+    def backward_tangent(self, x: Tensor, dx: Tensor | None, g: Tensor | None, dg: Tensor, own: Own) -> Tensor:
+        """The derivative of `backward` where g moves along dg too; what does not bend needs neither dx nor g."""
+
+
+class Straight:
+    """What steps share whose derivative is the same wherever x moves to from where it is."""
+
+    bends = False
+
+    def backward(self, x: Tensor, g: Tensor) -> Tensor:
+        """The step's own."""
+        raise NotImplementedError
+
+    def gradients(self, x: Tensor, g: Tensor) -> Gradients:
+        """None: there are no weights."""
+        return iter(())
+
+    def backward_tangent(self, x: Tensor, dx: Tensor | None, g: Tensor | None, dg: Tensor, own: Own) -> Tensor:
+        """The step back itself, of dg."""
+        return self.backward(x, dg)
 
 
 def as_image(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr.supernet.kernels.base import Gradients, Layer, Step
+from ssnr.supernet.kernels.base import Gradients, Layer, Own, Step, as_image, restored
 from ssnr.supernet.kernels.depthwise import Depthwise
 from ssnr.supernet.kernels.nonlinear import Norm, Relu
 from ssnr.supernet.kernels.pools import AveragePool2, AveragePool3, MaxPool
@@ -27,7 +27,7 @@ _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-
 class Conv:
     """k×k convolution with padding ⌊k/2⌋."""
 
-    reads = True
+    reads = bends = True
 
     def __init__(self, spec: layouts.Conv, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
@@ -51,8 +51,8 @@ class Conv:
             return _product(g, self._matrix) if self.spec.kernel == 1 else self._shifted(g, self._transposed)
         return _samples_last(F.conv_transpose2d(_samples_first(g), weight, None, stride, self._padding, stride - 1))
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """Each sample's sum over pixels of shifted input times output gradient, times the weight."""
+    def gradients(self, x: Tensor, g: Tensor) -> Gradients:
+        """Each sample's sum over pixels of shifted input times output gradient."""
         samples, images = g.shape[2], self.layer.images
         chunk = max(1, min(_SAMPLES, _CHUNK // self.layer.flat.numel()) // images) * images
         gradients = self._grouped
@@ -61,7 +61,56 @@ class Conv:
         for start in range(0, samples, chunk):
             part = slice(start, min(start + chunk, samples))
             one = x if x.shape[2] == 1 else x[:, :, part]
-            yield self.layer, part, self.layer.saliencies(gradients(one, g[:, :, part]))
+            yield self.layer, part, self.layer.of_architectures(gradients(one, g[:, :, part]))
+
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """θ ∗ dx + own ∗ x."""
+        parts = own[self.layer.slot]
+        samples = parts[-1][0].stop
+        out = self.forward(dx)
+        out = out if out.shape[2] == samples else out.repeat(1, 1, samples, 1)
+        for part, weights in parts:
+            out[:, :, part] += self._own(x if x.shape[2] == 1 else x[:, :, part], weights)
+        return out
+
+    def backward_tangent(self, x: Tensor, dx: Tensor | None, g: Tensor | None, dg: Tensor, own: Own) -> Tensor:
+        """θᵀ ∗ dg + ownᵀ ∗ g."""
+        assert g is not None
+        below = self.backward(x, dg)
+        for part, weights in own[self.layer.slot]:
+            below[:, :, part] += self._own_backward(g[:, :, part], weights, below.shape[:2])
+        return below
+
+    def _own(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Each sample's convolution with its architecture's weights (b / images, numel)."""
+        if self.spec.kernel == 1:
+            return _matrices(self._read(x), self._of_samples(weights).transpose(1, 2))
+        stride, padding = [self.spec.stride] * 2, [self._padding] * 2
+        weight, samples = self._grouped_weight(weights)
+        return restored(F.conv2d(as_image(x), weight, None, stride, padding, [1, 1], x.shape[2]), samples)
+
+    def _own_backward(self, g: Tensor, weights: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Its transpose, for inputs of (height, width)."""
+        if self.spec.kernel == self.spec.stride == 1:
+            return _matrices(g, self._of_samples(weights))
+        stride, padding = [self.spec.stride] * 2, [self._padding] * 2
+        weight, samples = self._grouped_weight(weights)
+        image = as_image(g.new_empty((*size, samples, self.spec.channels_in)))  # only its shape is read
+        below: Tensor = torch.ops.aten.convolution_backward(
+            as_image(g), image, weight, None, stride, padding, [1, 1], False, [0, 0], samples, [True, False, False]
+        )[0]
+        return restored(below, samples)
+
+    def _of_samples(self, weights: Tensor) -> Tensor:
+        """Architectures' weights (b / images, numel) as those of samples (b, O, numel / O)."""
+        if self.layer.images > 1:
+            weights = weights.repeat_interleave(self.layer.images, 0)
+        return weights.view(len(weights), self.spec.channels_out, -1)
+
+    def _grouped_weight(self, weights: Tensor) -> tuple[Tensor, int]:
+        """Those of samples as the weight of a grouped convolution, one group a sample, and how many samples."""
+        of_samples, kernel = self._of_samples(weights), [self.spec.kernel] * 2
+        return of_samples.view(-1, *kernel, self.spec.channels_in).permute(0, 3, 1, 2), len(of_samples)
 
     @property
     def _padding(self) -> int:
@@ -97,7 +146,7 @@ class Conv:
 class Halves:
     """1×1 convolutions of the pixels with even, and of those with odd, row and column."""
 
-    reads = True
+    reads = bends = True
 
     def __init__(self, even: Conv, odd: Conv) -> None:
         self.even, self.odd = even, odd
@@ -110,16 +159,30 @@ class Halves:
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """Zero at pixels of which one of row and column is even, the other odd."""
         even, odd = self._split(g)
-        height, width, batch, _ = g.shape
-        out = g.new_zeros((2 * height, 2 * width, batch, self.even.spec.channels_in))
-        out[::2, ::2] = self.even.backward(x, even)
-        out[1::2, 1::2] = self.odd.backward(x, odd)
-        return out
+        return self._spread(self.even.backward(x, even), self.odd.backward(x, odd))
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+    def gradients(self, x: Tensor, g: Tensor) -> Gradients:
         """Those of both convolutions."""
         for conv, half, gradient in zip((self.even, self.odd), self._parts(x), self._split(g), strict=True):
-            yield from conv.saliencies(half, gradient)
+            yield from conv.gradients(half, gradient)
+
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """Those of both convolutions."""
+        parts = zip((self.even, self.odd), self._parts(x), self._parts(dx), strict=True)
+        return torch.cat([conv.tangent(half, moves, own) for conv, half, moves in parts], dim=3)
+
+    def backward_tangent(self, x: Tensor, dx: Tensor | None, g: Tensor | None, dg: Tensor, own: Own) -> Tensor:
+        """Those of both convolutions."""
+        assert g is not None
+        parts = zip((self.even, self.odd), self._split(g), self._split(dg), strict=True)
+        return self._spread(*(conv.backward_tangent(x, dx, half, moves, own) for conv, half, moves in parts))
+
+    def _spread(self, even: Tensor, odd: Tensor) -> Tensor:
+        height, width, batch, channels = even.shape
+        out = even.new_zeros((2 * height, 2 * width, batch, channels))
+        out[::2, ::2] = even
+        out[1::2, 1::2] = odd
+        return out
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x[::2, ::2].contiguous(), x[1::2, 1::2].contiguous()
@@ -182,6 +245,13 @@ def _product(x: Tensor, matrix: Tensor) -> Tensor:
     kernel = matrix.t()[:, :, None, None]
     out: Tensor = torch.ops.aten.mkldnn_convolution(image, kernel, None, [0, 0], [1, 1], [1, 1], 1)
     return out.permute(0, 2, 3, 1).reshape(height, width, batch, -1)
+
+
+def _matrices(x: Tensor, matrices: Tensor) -> Tensor:
+    """Every pixel's channels times a matrix (b, C, O) of each sample."""
+    height, width = x.shape[:2]
+    out = torch.bmm(x.flatten(0, 1).transpose(0, 1).expand(len(matrices), -1, -1), matrices)
+    return out.view(len(matrices), height, width, -1).permute(1, 2, 0, 3)
 
 
 def _pixelwise(x: Tensor, g: Tensor) -> Tensor:

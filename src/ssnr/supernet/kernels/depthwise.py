@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr.supernet.kernels.base import Gradients, Layer, as_image, restored
+from ssnr.supernet.kernels.base import Gradients, Layer, Own, as_image, restored
 from ssnr.supernet.layouts import base as layouts
 
 # The widest kernel whose weight gradients oneDNN has fast code for; a wider one is put together from pieces.
@@ -20,7 +20,7 @@ class Depthwise:
     2 only pixels with even row and column take part: a plain convolution of those.
     """
 
-    reads = True
+    reads = bends = True
 
     def __init__(self, spec: layouts.Depthwise, layer: Layer) -> None:
         self.spec, self.layer = spec, layer
@@ -30,23 +30,15 @@ class Depthwise:
 
     def forward(self, x: Tensor) -> Tensor:
         """(H, W, b, C) → (⌈H/stride⌉, ⌈W/stride⌉, b, C)."""
-        return self._convolved(self._read(x), self.layer.weight, self._stride)
+        return self._convolved(self._read(x), self._repeated(self.layer.weight, x), self._stride)
 
     def backward(self, x: Tensor, g: Tensor) -> Tensor:
         """The transposed convolution."""
-        shape = (*x.shape[:2], *g.shape[2:])
-        if self._stride > 1:
-            image = _image(g.new_empty(shape))  # only its shape is read
-            return restored(self._backward(image, g, self._repeated(self.layer.weight, g), 0), g.shape[2])
-        below = self._convolved(g, self._flipped, 1)
-        if not self._sparse:
-            return below
-        out = g.new_zeros(shape)
-        out[::2, ::2] = below
-        return out
+        repeated = self._repeated(self._flipped if self._stride == 1 else self.layer.weight, g)
+        return self._transposed(x, g, repeated)
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """Each sample's sum over pixels of shifted input times output gradient, times the weight."""
+    def gradients(self, x: Tensor, g: Tensor) -> Gradients:
+        """Each sample's sum over pixels of shifted input times output gradient."""
         samples = g.shape[2]
         x = self._read(x).expand(-1, -1, samples, -1)
         if self._dilation == 2:
@@ -54,7 +46,37 @@ class Depthwise:
             gradient = self._gradients(_quarters(x), _quarters(g)).reshape(4, -1).sum(0)
         else:
             gradient = self._gradients(x, g)
-        yield self.layer, slice(0, samples), self.layer.saliencies(gradient.reshape(samples, -1))
+        yield self.layer, slice(0, samples), self.layer.of_architectures(gradient.reshape(samples, -1))
+
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """θ ∗ dx + own ∗ x."""
+        weight = self._own(own)
+        x = self._read(x).expand(-1, -1, len(weight) // self.spec.channels, -1)
+        return self.forward(dx).add(self._convolved(x, weight, self._stride))
+
+    def backward_tangent(self, x: Tensor, dx: Tensor | None, g: Tensor | None, dg: Tensor, own: Own) -> Tensor:
+        """θᵀ ∗ dg + ownᵀ ∗ g."""
+        assert g is not None
+        weight = self._own(own)
+        return self.backward(x, dg).add_(self._transposed(x, g, weight.flip(2, 3) if self._stride == 1 else weight))
+
+    def _own(self, own: Own) -> Tensor:
+        """(b·C, 1, k, k): each sample's weights, those of its architecture."""
+        ((_, weights),) = own[self.layer.slot]
+        return weights.repeat_interleave(self.layer.images, 0).view(-1, *self.layer.weight.shape[1:])
+
+    def _transposed(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """The transposed convolution, with weights of every sample; those of stride 1 are flipped."""
+        shape = (*x.shape[:2], *g.shape[2:])
+        if self._stride > 1:
+            image = _image(g.new_empty(shape))  # only its shape is read
+            return restored(self._backward(image, g, weight, 0), g.shape[2])
+        below = self._convolved(g, weight, 1)
+        if not self._sparse:
+            return below
+        out = g.new_zeros(shape)
+        out[::2, ::2] = below
+        return out
 
     def _read(self, x: Tensor) -> Tensor:
         """The pixels that take part."""
@@ -64,7 +86,8 @@ class Depthwise:
         return weight.expand(x.shape[2], *weight.shape).flatten(0, 1)
 
     def _convolved(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        image, weight, dilation = _image(x), self._repeated(weight, x), self._dilation
+        """Convolution with weights (b·C, 1, k, k) of every sample."""
+        image, dilation = _image(x), self._dilation
         padding = dilation * (self.spec.kernel // 2)
         return restored(F.conv2d(image, weight, None, stride, padding, dilation, len(weight)), x.shape[2])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssnr.supernet.kernels.base import Gradients, as_image, restored
+from ssnr.supernet.kernels.base import Gradients, Own, Straight, as_image, restored
 
 EPS = 1e-5  # PyTorch's, which every space's norms keep
 
 
-class Relu:
+class Relu(Straight):
     """max(x, 0), with derivative 0 at 0 as in PyTorch."""
 
     reads = True
@@ -25,9 +25,9 @@ class Relu:
             return torch.ops.aten.threshold_backward(g, x, 0.0)  # type: ignore[no-any-return]
         return g * (x > 0)
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """None."""
-        return iter(())
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """Motion where x is positive."""
+        return self.backward(x, dx)
 
 
 class Norm:
@@ -36,7 +36,7 @@ class Norm:
     The channels of all architectures are channels of one image, so that one call serves the whole batch.
     """
 
-    reads = True
+    reads = bends = True
 
     def __init__(self, images: int) -> None:
         self.images = images
@@ -60,9 +60,35 @@ class Norm:
         )[0]
         return self._restored(below, g.shape[2])
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
+    def gradients(self, x: Tensor, g: Tensor) -> Gradients:
         """None: norms are not scored."""
         return iter(())
+
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """J dx, where J = s (1 − 11ᵀ/n − yyᵀ/n) for outputs y, n pixels and scale s is its own transpose."""
+        return self.backward(x, dx)
+
+    def backward_tangent(self, x: Tensor, dx: Tensor | None, g: Tensor | None, dg: Tensor, own: Own) -> Tensor:
+        """J dg + (dJ) g, with ⟨·⟩ for means over pixels and dy = J dx.
+
+        (dJ) g = −s ⟨y dx⟩ J g − s ⟨y g⟩ dy − s ⟨dy g⟩ y, so that one J serves the first three of four terms.
+        """
+        assert dx is not None and g is not None
+        x = x.expand_as(g)
+        image, first, second = self._image(x), self._image(dx), self._image(g)
+        _, mean, scale = torch.native_batch_norm(image, None, None, None, None, True, 0.0, EPS)
+        along_dx, mean_dx = _means(image, first, mean, scale)
+        along_g, mean_g = _means(image, second, mean, scale)
+        product, _ = _means(first, second, torch.zeros_like(mean), torch.ones_like(scale))
+        both = scale * (product - mean_dx * mean_g - along_dx * along_g)
+        moved = torch.addcmul(self._image(dg), _each(scale * along_dx), second, value=-1)
+        moved.addcmul_(_each(scale * along_g), first, value=-1)
+        below: Tensor = torch.ops.aten.native_batch_norm_backward(
+            moved, image, None, None, None, mean, scale, True, EPS, [True, False, False]
+        )[0]
+        weight = scale.square() * both
+        below.addcmul_(_each(weight), image, value=-1).add_(_each(weight * mean))
+        return self._restored(below, g.shape[2])
 
     def _image(self, x: Tensor) -> Tensor:
         """(H, W, b, C) → (1, b·C, H, W), or of several images (1, b/images·C, H · images, W)."""
@@ -79,3 +105,17 @@ class Norm:
         rows, width, architectures, channels = x.shape
         apart = x.view(self.images, rows // self.images, width, architectures, channels).permute(1, 2, 3, 0, 4)
         return apart.reshape(rows // self.images, width, samples, channels)
+
+
+def _means(x: Tensor, v: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Over pixels, of (x − mean) · scale · v and of v; the norm's own reduction is the fastest in this layout."""
+    _, products, total = torch.ops.aten.native_batch_norm_backward(
+        v, x, None, None, None, mean, scale, True, EPS, [False, True, True]
+    )
+    pixels = x.shape[2] * x.shape[3]
+    return products / pixels, total / pixels
+
+
+def _each(values: Tensor) -> Tensor:
+    """One number a channel, for all its pixels."""
+    return values[:, None, None]

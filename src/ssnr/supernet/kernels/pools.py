@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr.supernet.kernels.base import Gradients, as_image, restored
+from ssnr.supernet.kernels.base import Own, Straight, as_image, restored
 
 
-class AveragePool3:
+class AveragePool3(Straight):
     """Means over 3×3 windows of the pixels inside the image: sums of three along both axes, by the pixels' number.
 
     At stride 2 the image has even sides.
@@ -31,12 +31,12 @@ class AveragePool3:
         shares = g * self.share
         return _sums_of_three(shares) if self.stride == 1 else _spread_by_two(shares)
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """None."""
-        return iter(())
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """The same of dx."""
+        return self.forward(dx)
 
 
-class AveragePool2:
+class AveragePool2(Straight):
     """Means over 2×2 windows side by side."""
 
     reads = False
@@ -52,12 +52,12 @@ class AveragePool2:
         quarter = (g * 0.25)[:, None, :, None]
         return quarter.expand(height, 2, width, 2, batch, channels).reshape(2 * height, 2 * width, batch, channels)
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """None."""
-        return iter(())
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """The same of dx."""
+        return self.forward(dx)
 
 
-class MaxPool:
+class MaxPool(Straight):
     """The largest of the pixels inside the image, of 3×3 windows; linear as long as no other pixel becomes it.
 
     Pixels that tie do so because the network computes the same of both, and it does not matter which is taken. Pixels
@@ -82,9 +82,13 @@ class MaxPool:
         below: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(as_image(g), image, *window, largest)
         return restored(below, samples)
 
-    def saliencies(self, x: Tensor, g: Tensor) -> Gradients:
-        """None."""
-        return iter(())
+    def tangent(self, x: Tensor, dx: Tensor, own: Own) -> Tensor:
+        """Where each window's largest pixel goes."""
+        samples = dx.shape[2]
+        image = as_image(x.expand(-1, -1, samples, -1))
+        _, largest = F.max_pool2d(image, 3, self.stride, 1, return_indices=True)
+        moved = as_image(dx).flatten(2).gather(2, largest.flatten(2)).view(largest.shape)
+        return restored(moved, samples)
 
 
 def _sums_of_three(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ A new family registers one function from a space to its layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -172,9 +172,10 @@ class Head(NamedTuple):
 Use = tuple[int, str]  # an edge and the operation on it
 Choice = tuple[tuple[Use, ...], ...]  # by kind of block, what an architecture uses
 ZERO = ""  # the operation that gives zero, which is no candidate
-MOST_IMAGES = 8  # of an architecture, in the pass of plain and snip
+MOST_IMAGES = 8  # of an architecture, in the passes of plain, snip and grasp
 _BATCH_SIZE = 64
 _LOSS_BYTES = 384 << 20  # that a pass of the loss keeps of its forward half: with the rest below 700 MiB a process
+_GRASP_BYTES = 240 << 20  # the same of a pass of grasp, of which more comes and goes
 
 
 class Layout(NamedTuple):
@@ -257,6 +258,41 @@ def batch_size(layout: Layout, itemsize: int, *, loss: bool = False) -> int:
         operations = ((op, nodes[edge.source]) for edge in block.edges for op in edge.candidates.values())
         numbers += len(block.modules) * max(_inner(op if loss else linear(op), shape) for op, shape in operations)
     return max(1, min(_BATCH_SIZE, (_LOSS_BYTES if loss else layout.batch_bytes) // (numbers * itemsize)))
+
+
+class Grasp:
+    """How many architectures go through a pass of grasp: as many as what it keeps of them leaves room for.
+
+    It keeps what goes into each step, how that moves and the gradient of what comes out, of steps beside each other
+    the same; and every architecture's gradients of the weights.
+    """
+
+    def __init__(self, layout: Layout, itemsize: int, images: int) -> None:
+        self._most, self._always = _GRASP_BYTES // itemsize, 0
+        self._uses: dict[tuple[int, Use], int] = {}
+        for block, nodes in zip(layout.blocks, shapes(layout), strict=True):
+            for e, name in every_edge(block):
+                edge = block.edges[e]
+                operation = edge.candidates[name]
+                weights = sum(prod(weight_shape(conv)) for conv in convs(operation))
+                numbers = 2 * images * _inner(operation, nodes[edge.source]) + weights
+                if block.kind is None:
+                    self._always += numbers
+                else:
+                    key = block.kind, (e, name)
+                    self._uses[key] = self._uses.get(key, 0) + numbers
+
+    def __call__(self, choices: Sequence[Choice]) -> Iterator[Sequence[Choice]]:
+        """The choices, cut into passes."""
+        first, kept = 0, 0
+        for number, choice in enumerate(choices):
+            own = self._always + sum(self._uses[kind, use] for kind, uses in enumerate(choice) for use in uses)
+            if number > first and (kept + own > self._most or number - first == _BATCH_SIZE):
+                yield choices[first:number]
+                first, kept = number, 0
+            kept += own
+        if choices:
+            yield choices[first:]
 
 
 def _inner(operation: Operation, shape: Shape) -> int:
