@@ -20,7 +20,7 @@ from ssnr.interpret.differentiable import channels_last, in_channels_last
 from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
 from ssnr.networks.settings import seed_everything
-from ssnr.networks.trees import flatten, mapped, to_device
+from ssnr.networks.trees import flatten, map_tensors, mapped, to_device
 from ssnr.proxies.per_sample import PerSample, Take
 from ssnr.proxies.watch import KINDS, Layer, Observed, Watch
 from ssnr.saliencies.losses import loss_of
@@ -98,7 +98,7 @@ class Capture:
     def forward(
         self, inputs: Any, *, change: Change | None = None, weights: bool = False, kinds: Collection[str] = (),
         watch: bool = True, mode: str | None = None, layer: Layer | None = None, every: bool = False,
-        features: bool = True,
+        features: bool = True, sources: bool = True,
     ) -> tuple[Observed, dict[str, Tensor]]:  # fmt: skip
         """One pass on `inputs`, at copies of the weights that `change` may write to.
 
@@ -112,6 +112,7 @@ class Capture:
             layer: makes a number of the output of each scored weight's product.
             every: whether there are gradients of every parameter, not only of scored weights.
             features: whether to keep what is pooled, as of `Watch`.
+            sources: whether to build a graph of the inputs.
 
         Raises:
             ScoringError: the pass raised.
@@ -126,26 +127,35 @@ class Capture:
             watching = Watch(seen, names, kinds=kinds, generator=self.generator(), layer=layer, features=features)
             return seen, watching if watch else nullcontext()
 
-        seen, output, leaves, sources = self._pass(inputs, wanted, look, change=change, weights=weights, mode=mode)
-        seen.output, seen.sources = output, sources
+        seen, output, leaves, leading = self._pass(
+            inputs, wanted, look, change=change, weights=weights, mode=mode, sources=sources
+        )
+        seen.output, seen.sources = output, leading
         return seen, leaves
 
     def _pass(
         self, inputs: Any, wanted: Iterable[str], look: Look[T], *, change: Change | None = None, weights: bool = True,
-        mode: str | None = None,
+        mode: str | None = None, sources: bool = True,
     ) -> tuple[T, Any, dict[str, Tensor], Sequence[Tensor]]:  # fmt: skip
         """A pass in the faster layout of memory, or else in the usual one: what looked on, output, weights, inputs."""
         if self._channels_last:
             drawn = torch.get_rng_state()
             try:
-                return self._pass_once(inputs, wanted, look, change, weights, mode)
+                return self._pass_once(inputs, wanted, look, change, weights, mode, sources)
             except ScoringError:
                 torch.set_rng_state(drawn)
                 self._channels_last = False
-        return self._pass_once(inputs, wanted, look, change, weights, mode)
+        return self._pass_once(inputs, wanted, look, change, weights, mode, sources)
 
     def _pass_once(
-        self, inputs: Any, wanted: Iterable[str], look: Look[T], change: Change | None, weights: bool, mode: str | None
+        self,
+        inputs: Any,
+        wanted: Iterable[str],
+        look: Look[T],
+        change: Change | None,
+        weights: bool,
+        mode: str | None,
+        sources: bool,
     ) -> tuple[T, Any, dict[str, Tensor], Sequence[Tensor]]:
         model = self.model
         copies = model.weights(self.dtype)
@@ -158,11 +168,11 @@ class Capture:
         leaves = {name: copies[name].requires_grad_(weights) for name in wanted if name in copies}
         set_mode(model, mode or model.recipe.mode)
         seed_everything(self.seed)  # of what a forward pass draws itself
-        given, sources = followed(given)
+        given, leading = followed(given) if sources else (map_tensors(torch.clone, given), [])
         seen, watching = look(given, leaves)
         with torch.enable_grad(), channels_last() if self._channels_last else nullcontext(), watching:
             output = model.call(copies, given)
-        return seen, output, leaves, sources
+        return seen, output, leaves, leading
 
     def observed(self, kind: str) -> Observed:
         """A pass on the batch that kept this kind, along with whatever else the proxies of this call read."""

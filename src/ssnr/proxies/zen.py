@@ -64,7 +64,7 @@ def zen(context: Any) -> float:
         for name, value in weights.items():
             value.copy_(drawn[name])
 
-    first, second = (capture.forward(inputs, change=change, mode="train")[0] for inputs in (x, near))
+    first, second = (capture.forward(inputs, change=change, mode="train", sources=False)[0] for inputs in (x, near))
     if first.features is None or second.features is None:
         raise ScoringError("zen reads the features before a classifier: no feature map and no linear layer was seen")
     variances = [0.5 * (a + b) for (a, _), (b, _) in zip(first.variances, second.variances, strict=True)]
