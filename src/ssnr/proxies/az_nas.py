@@ -148,8 +148,8 @@ def az_nas(context: Any) -> dict[str, float]:
     entropies = [entropy(value) for value in features]
     trainable = []
     for f_in, f_out in pairwise(features):
-        bits = torch.randint(0, 2, f_out.shape, generator=generator)
-        signs = (2 * bits - 1).to(f_out)
+        bits = torch.randint(0, 2, f_out.shape, generator=generator, dtype=f_out.dtype)
+        signs = torch.empty_like(f_out).copy_(bits).mul_(2).sub_(1)  # in the feature map's order of memory
         g_in = gradients(f_out, [f_in], grad_outputs=signs)[0] if f_out.requires_grad else None
         trainable.append(block_trainability(torch.zeros_like(f_in) if g_in is None else g_in, signs))
     found = {

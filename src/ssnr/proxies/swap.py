@@ -26,9 +26,12 @@ def swap_score(codes: Iterable[Tensor]) -> int:
     3
     """
     rows = packed(codes)
-    words = -rows.shape[1] % 8
-    rows = np.pad(rows, ((0, 0), (0, words))).view(np.uint64)
-    return len(np.unique(rows[:, 0])) if rows.shape[1] == 1 else len(np.unique(rows, axis=0))
+    words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
+    if not len(words):
+        return 0
+    # Sorted, like are side by side: np.unique is a hundred times slower.
+    ranked = np.sort(words, axis=0) if words.shape[1] == 1 else words[np.lexsort(words.T)]
+    return 1 + int((ranked[1:] != ranked[:-1]).any(1).sum())
 
 
 def regions(kernel: Tensor) -> float:
