@@ -140,6 +140,19 @@ def test_ntk_with_and_without_gradients_of_statistics_and_of_scales(
     assert ntk(context(conv_net, *images, recipe=recipe)) == pytest.approx(float(values[-1] / values[0]), rel=1e-8)
 
 
+def test_ntk_of_a_layer_that_cannot_be_told_apart_takes_statistics_as_constants_too(
+    images: Images, context: Make
+) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)]
+    net = nn.Sequential(*layers)
+    turned = nn.ConvTranspose2d(3, 4, 3, padding=2)  # the same layer: kernels turned, channels changed over
+    turned.weight.data, turned.bias.data = net[0].weight.flip(2, 3).transpose(0, 1).detach().clone(), net[0].bias.data
+    here = context(nn.Sequential(turned, *layers[1:]), *images)
+    assert not capture_of(here).per_sample(lambda name, rows: None, of_loss=False)
+    assert ntk(here) == pytest.approx(ntk(context(net, *images)), rel=1e-9)
+
+
 def _remember(module: nn.Module, args: Any) -> None:
     """Puts the biased statistics of the batch in place of the running ones, and has the module use them at once."""
     variance, mean = torch.var_mean(args[0].detach(), (0, 2, 3), correction=0)

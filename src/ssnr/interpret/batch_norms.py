@@ -7,6 +7,7 @@ sum has three correct digits less than pairwise sums have.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ Maybe = Tensor | None
 
 # In place of a momentum, in a call of `native_batch_norm` with fixed statistics: these are the batch's own.
 OF_BATCH = -1.0
+_PART = 1 << 20  # numbers
 
 
 def normed(x: Tensor, weight: Maybe, bias: Maybe, eps: float, *, alone: bool = False, constant: bool = False) -> Tensor:
@@ -49,41 +51,47 @@ class _Norm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Maybe, bias: Maybe, eps: float, alone: bool, constant: bool) -> Tensor:
         over = tuple(range(2, x.dim())) if alone else (0, *range(2, x.dim()))
         mean = x.mean(over, keepdim=True)
-        centred = x - mean
-        variance = (centred * centred).mean(over)
+        squares = [(part - m).square_().sum(over) for part, m in _parts(x, mean)]
+        variance = (torch.cat(squares) if alone else torch.stack(squares).sum(0)) / math.prod(x.shape[d] for d in over)
         inverse = (variance + eps).rsqrt().view(mean.shape)
         ctx.save_for_backward(x, weight, mean, inverse)
         ctx.over, ctx.constant = over, constant
         if alone:
-            centred *= _scale(inverse, weight)
-            return centred if bias is None else centred.sub_(-_of_channels(bias, x))
+            out = (x - mean).mul_(_scale(inverse, weight))
+            return out if bias is None else out.sub_(-_of_channels(bias, x))
         # As one operation: to those that watch, it is a batch norm.
-        out: Tensor = _aten.native_batch_norm(x, weight, bias, mean.flatten(), variance, False, OF_BATCH, eps)[0]
-        return out
+        found: Tensor = _aten.native_batch_norm(x, weight, bias, mean.flatten(), variance, False, OF_BATCH, eps)[0]
+        return found
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight, mean, inverse = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         scale = _scale(inverse, weight)
-        of_weight = of_bias = of_x = None
+        along = total = of_x = None
         if needs_weight or (needs_x and not ctx.constant):
-            centred = x - mean
-            along = (g * centred).sum(ctx.over, keepdim=True)
+            products = [(a - m).mul_(b).sum(ctx.over, keepdim=True) for a, m, b in _parts(x, mean, g)]
+            along = torch.cat(products) if len(mean) == len(x) else torch.stack(products).sum(0)
+        if needs_bias or (needs_x and not ctx.constant):
             total = g.sum(ctx.over, keepdim=True)
-            if needs_weight:
-                of_weight = (along * inverse).sum(0).flatten()
-            if needs_bias:
-                of_bias = total.sum(0).flatten()
-            if needs_x and not ctx.constant:
-                n = math.prod(x.shape[d] for d in ctx.over)
-                of_x = centred.mul_(along * (-scale * inverse * inverse / n)).addcmul_(g, scale)
-                of_x -= total * (scale / n)
-        elif needs_bias:
-            of_bias = g.sum([axis for axis in range(g.dim()) if axis != 1])
         if needs_x and ctx.constant:
             of_x = g * scale
+        elif needs_x:
+            assert along is not None and total is not None
+            n = math.prod(x.shape[d] for d in ctx.over)
+            by_x, shift = along * (-scale * inverse * inverse / n), total * (scale / n)
+            of_x = (x - mean).mul_(by_x).addcmul_(g, scale).sub_(shift)
+        of_weight = None if along is None or not needs_weight else (along * inverse).sum(0).flatten()
+        of_bias = None if total is None or not needs_bias else total.sum(0).flatten()
         return of_x, of_weight, of_bias, None, None, None
+
+
+def _parts(x: Tensor, mean: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some samples at a time, of which a difference or a product needs no memory to speak of, with their mean."""
+    some = max(_PART // max(x[0].numel(), 1), 1)
+    for start in range(0, len(x), some):
+        where = slice(start, start + some)
+        yield x[where], mean[where] if len(mean) > 1 else mean, *(other[where] for other in others)
 
 
 def _scale(inverse: Tensor, weight: Maybe) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssnr.proxies.per_sample import BATCH_NORMS, CONVOLUTIONS, Uses, arguments_of, normed_alone
+from ssnr.proxies.per_sample import BATCH_NORMS, CONVOLUTIONS, Uses, arguments_of, normed_alone, running
 from ssnr.proxies.taps import taps
 
 
@@ -42,7 +42,7 @@ class FirstEntries(Uses):
     def _norm(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         given = self._rooted(arguments_of(func, args, kwargs))
         first = given["input"].detach().select(1, 0).reshape(len(given["input"]), -1)
-        if not given.get("training", False) and given.get("running_mean") is not None:
+        if running(given):
             mean, variance = given["running_mean"][0], given["running_var"][0]
             out = func(**given)
         else:

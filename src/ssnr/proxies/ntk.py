@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from ssnr.core.errors import ScoringError
 from ssnr.proxies.capture import Capture, capture_of, gradients, logits_of
+from ssnr.proxies.per_sample import ConstantNorms
 
 
 def condition(kernel: Tensor) -> float:
@@ -34,10 +37,9 @@ def condition(kernel: Tensor) -> float:
 def kernel_of(capture: Capture) -> Tensor:
     """Θ = G Gᵀ, row n of G the gradient of the sum of sample n's outputs.
 
-    The recipe `seed` takes the scored weights, and the statistics of batch norms as constants, which needs one backward
-    pass. Networks whose layers cannot be told apart by sample take N passes back through the statistics. So do other
-    recipes, which also take every parameter whose name has "weight" in it, scales of norms among them, as the authors'
-    program does.
+    The recipe `seed` takes the scored weights, and the statistics of batch norms as constants: one backward pass, or N
+    for networks whose layers cannot be told apart by sample. Other recipes take N passes back through the statistics,
+    and every parameter whose name has "weight" in it, scales of norms among them, as the authors' program does.
     """
     n = capture.samples
     kernel = torch.zeros(n, n, dtype=capture.dtype, device=capture.model.device)
@@ -45,18 +47,19 @@ def kernel_of(capture: Capture) -> Tensor:
     def take(name: str, rows: Tensor) -> None:
         kernel.addmm_(rows, rows.T)
 
-    own = capture.model.recipe.name == "seed"
-    if own and capture.per_sample(take, of_loss=False):
+    scored = capture.model.scored
+    if capture.model.recipe.name != "seed":
+        weights = [name for name in capture.model.parameters() if "weight" in name or name in scored]
+        return _of_passes(capture, weights, BaseTorchFunctionMode)
+    if capture.per_sample(take, of_loss=False):
         return kernel
-    return _of_passes(capture, norms=not own)
+    return _of_passes(capture, scored, ConstantNorms)
 
 
-def _of_passes(capture: Capture, *, norms: bool) -> Tensor:
-    """Θ by one forward and N backward passes; of the scored weights, with scales of norms or without."""
-    assert capture.batch is not None
-    seen, leaves = capture.forward(capture.batch.inputs, weights=True, watch=False, every=norms)
-    leaves = {name: leaf for name, leaf in leaves.items() if "weight" in name or name in capture.model.scored}
-    sums = logits_of(seen.output).sum(1)
+def _of_passes(capture: Capture, weights: Iterable[str], norms: Callable[[], TorchFunctionMode]) -> Tensor:
+    """Θ by one forward pass under a mode and N backward passes."""
+    _, output, leaves, _ = capture.watched(lambda _: norms(), weights)
+    sums = logits_of(output).sum(1)
     if not sums.requires_grad:
         raise ScoringError("ntk: the output depends on no weight")
     rows = []

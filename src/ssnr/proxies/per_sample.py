@@ -135,16 +135,33 @@ class PerSample(Uses):
 
     def _norm(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         given = arguments_of(func, args, kwargs)
-        if not given.get("training", False) and given.get("running_mean") is not None:
+        if running(given):
             return func(*args, **kwargs)
         if not self._alone:
-            weight, bias, eps = given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
-            return normed(given["input"], weight, bias, eps, constant=True)
+            return _constant(given)
         own = normed_alone(given)
         if own is None:
             self.whole = False
             return func(*args, **kwargs)
         return own
+
+
+class ConstantNorms(TorchFunctionMode):
+    """Gradients take the batch's statistics as constants, as `PerSample`'s do."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in BATCH_NORMS and not running(given := arguments_of(func, args, kwargs or {})):
+            return _constant(given)
+        return func(*args, **(kwargs or {}))
+
+
+def _constant(given: dict[str, Any]) -> Tensor:
+    return normed(given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5), constant=True)
+
+
+def running(given: dict[str, Any]) -> bool:
+    """Whether a batch norm takes its running statistics."""
+    return not given.get("training", False) and given.get("running_mean") is not None
 
 
 def arguments_of(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
