@@ -14,7 +14,9 @@ from ssnr.data import batch_of, noise
 from ssnr.engine.plans import Job
 from ssnr.engine.worker import score_chunk
 from ssnr.scoring import measure
+from ssnr.spaces import get_space
 from ssnr.supernet import Supernet
+from ssnr.supernet.layouts.base import GraspPasses, layout_of
 from ssnr.supernet.loss_pass import reduced
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -143,6 +145,28 @@ def test_noise_comes_from_the_seed(measured):
     (given,) = net.results([arch], measured, noise((3, 16, 16), 120, 2, seed=5))
     assert np.array_equal(drawn.moments.abs_total, given.moments.abs_total)
     assert np.array_equal(drawn.moments.total, given.moments.total)
+
+
+def test_as_many_cells_go_through_a_pass_of_grasp_as_memory_holds():
+    layout = layout_of(get_space("nasbench201"))
+    small, large = (
+        [layout.choice(get_space("nasbench201").parse((operation,) * 6))] * 100
+        for operation in ("skip_connect", "nor_conv_3x3")
+    )
+
+    def sizes(choices, itemsize=4, images=1):
+        parts = list(GraspPasses(layout, itemsize, images)(choices))
+        assert [choice for part in parts for choice in part] == choices
+        return [len(part) for part in parts]
+
+    assert sizes(small) == [64, 36]
+    (one,), (wide,), (several,) = (
+        set(found[:-1]) for found in (sizes(large), sizes(large, itemsize=8), sizes(large, images=8))
+    )
+    assert 8 <= one < 16
+    assert wide == one // 2
+    assert several == 1
+    assert sizes([]) == []
 
 
 def test_small_saliencies_keep_their_squares():

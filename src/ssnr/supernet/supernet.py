@@ -201,7 +201,9 @@ class Supernet:
             raise UsageError(f"a supernet's {measured}: {reason}")
         count = len(batch.inputs)
         if measured.startswith("grasp"):
-            return partial(self._loss_pass, GraspBatch, batch), layouts.Grasp(self._layout, self.dtype.itemsize, count)
+            return partial(self._loss_pass, GraspBatch, batch), layouts.GraspPasses(
+                self._layout, self.dtype.itemsize, count
+            )
         size = max(1, layouts.batch_size(self._layout, self.dtype.itemsize, loss=True) // count)
         return partial(self._loss_pass, LossBatch, batch), partial(_cut, size=size)
 

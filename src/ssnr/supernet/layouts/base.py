@@ -260,11 +260,11 @@ def batch_size(layout: Layout, itemsize: int, *, loss: bool = False) -> int:
     return max(1, min(_BATCH_SIZE, (_LOSS_BYTES if loss else layout.batch_bytes) // (numbers * itemsize)))
 
 
-class Grasp:
-    """How many architectures go through a pass of grasp: as many as what it keeps of them leaves room for.
+class GraspPasses:
+    """Cuts architectures into passes of grasp, as many in each as there is room for what it keeps of them.
 
-    It keeps what goes into each step, how that moves and the gradient of what comes out, of steps beside each other
-    the same; and every architecture's gradients of the weights.
+    That is of every step what goes in, how it moves and the gradient of what comes out (a ReLU's two neighbours share
+    theirs: about twice what goes into the steps), and every architecture's gradients of the weights.
     """
 
     def __init__(self, layout: Layout, itemsize: int, images: int) -> None:
@@ -283,7 +283,7 @@ class Grasp:
                     self._uses[key] = self._uses.get(key, 0) + numbers
 
     def __call__(self, choices: Sequence[Choice]) -> Iterator[Sequence[Choice]]:
-        """The choices, cut into passes."""
+        """The choices in their order, pass by pass."""
         first, kept = 0, 0
         for number, choice in enumerate(choices):
             own = self._always + sum(self._uses[kind, use] for kind, uses in enumerate(choice) for use in uses)
