@@ -81,16 +81,10 @@ class GraspHead:
     """`LossHead` and its derivative along the weight's own gradient, in one pass."""
 
     def __init__(self, head: LossHead, x: Tensor, labels: Tensor) -> None:
-        self._head, into = head, list[Tensor]()
-        for step in head.steps:
-            into.append(x)
-            x = step.forward(x)
-        self._way, self._shape = Way(head.steps, into), x.shape
-        self._features = x.mean((0, 1))
-        self._chances = torch.softmax(self._features @ head.weight.t() + head.bias, 1)
-        self._error = self._chances.clone()
-        self._error[torch.arange(len(labels)), labels] -= 1.0
-        self._error /= head.images
+        self._head, self._shape = head, x.shape
+        into, self._features, self._chances = head.forward(x)
+        self._error = head.error(self._chances, labels)
+        self._way = Way(head.steps, into)
         self._own = -self._outer(self._error, self._features)
 
     def backward(self) -> Tensor:

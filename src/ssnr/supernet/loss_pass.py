@@ -51,14 +51,8 @@ class LossHead:
 
     def backward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the mean loss of each architecture at x (H, W, b, C), and S of the weight (b / images, numel)."""
-        into = []
-        for step in self.steps:
-            into.append(x)
-            x = step.forward(x)
-        features = x.mean((0, 1))
-        error = torch.softmax(features @ self.weight.t() + self.bias, 1)
-        error[torch.arange(len(error)), labels] -= 1.0
-        error /= self.images
+        into, features, chances = self.forward(x)
+        error = self.error(chances, labels)
         apart = (tensor.view(-1, self.images, tensor.shape[1]) for tensor in (error, features))
         first, second = apart
         saliencies = (first.transpose(1, 2) @ second).mul_(self.weight).flatten(1)
@@ -66,6 +60,21 @@ class LossHead:
         for step, before in zip(reversed(self.steps), reversed(into), strict=True):
             g = step.backward(before, g)
         return g, saliencies
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """What goes into each step, the features (b, C) and the chances of the classes."""
+        into = []
+        for step in self.steps:
+            into.append(x)
+            x = step.forward(x)
+        features = x.mean((0, 1))
+        return into, features, torch.softmax(features @ self.weight.t() + self.bias, 1)
+
+    def error(self, chances: Tensor, labels: Tensor) -> Tensor:
+        """Gradient of the mean loss of each architecture at the outputs."""
+        error = chances.clone()
+        error[torch.arange(len(error)), labels] -= 1.0
+        return error.div_(self.images)
 
 
 class LossBatch(BatchPass):
