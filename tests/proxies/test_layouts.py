@@ -22,11 +22,21 @@ FLOAT32 = "seed(dtype=float32)"
 BATCH = [name for name, row in TABLE.items() if row.data]
 
 
-@pytest.mark.parametrize("units", [1, 7, 8, 63, 64, 65, 64 * 1024 - 1, 64 * 1024 + 3])
+@pytest.mark.parametrize("units", [1, 7, 8, 63, 64, 65, 64 * 512 - 1, 64 * 1024 + 3])
 def test_agreements_count_units_one_by_one(units: int) -> None:
     codes = torch.rand(5, units, generator=torch.Generator().manual_seed(units)) > 0.4
     k = agreements(codes)
     assert k.tolist() == [[float((a == b).sum()) for b in codes] for a in codes]
+
+
+def test_agreements_of_several_activations_are_their_sum() -> None:
+    one, other = (torch.rand(4, units) > 0.4 for units in (70, 3))
+    assert torch.equal(agreements(one, other), agreements(one) + agreements(other))
+
+
+def test_codes_that_differ_everywhere_agree_nowhere() -> None:
+    codes = torch.stack([torch.zeros(64 * 512, dtype=torch.bool), torch.ones(64 * 512, dtype=torch.bool)])
+    assert agreements(codes).tolist() == [[64 * 512, 0], [0, 64 * 512]]
 
 
 def test_agreements_without_numpys_own_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,17 +12,17 @@ from torch import Tensor
 from ssnr.core.errors import ScoringError
 from ssnr.proxies.capture import capture_of
 
-_WORDS = 1 << 10  # of 64 units: what is compared at once stays in the processor's cache
+_WORDS = 512  # of 64 units: what is compared at once stays in the cache, and counts below 2¹⁶
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
-def agreements(codes: Tensor) -> Tensor:
+def agreements(*codes: Tensor) -> Tensor:
     """Number of units at which each two of N binary codes agree.
 
     K = C Cᵀ + (1 − C)(1 − C)ᵀ = V − Σ_v (C_iv xor C_jv), counted on 64 units at a time.
 
     Args:
-        codes: Booleans (N, V).
+        codes: Booleans (N, V); of several, K is their sum.
 
     Returns:
         (N, N), float64: whole numbers, exact.
@@ -30,15 +30,20 @@ def agreements(codes: Tensor) -> Tensor:
     >>> agreements(torch.tensor([[True, True, False], [True, False, False]])).tolist()
     [[3.0, 2.0], [2.0, 3.0]]
     """
-    n, units = codes.shape
-    bits = np.packbits(codes.cpu().numpy(), axis=1)
-    words = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+    words = np.concatenate([_packed(code) for code in codes], axis=1)
+    n, units = len(words), sum(code.shape[1] for code in codes)
     differing = np.zeros((n, n))
     for start in range(0, words.shape[1], _WORDS):
         part = np.ascontiguousarray(words[:, start : start + _WORDS])
         for i in range(n - 1):
             differing[i, i + 1 :] += _ones(part[i + 1 :] ^ part[i])
-    return torch.from_numpy(units - differing - differing.T).to(codes.device)
+    return torch.from_numpy(units - differing - differing.T).to(codes[0].device)
+
+
+def _packed(codes: Tensor) -> np.ndarray[Any, Any]:
+    """Each code as words of 64 bits, zeros at the end."""
+    bits = np.packbits(codes.cpu().numpy(), axis=1)
+    return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
 
 
 def _ones(words: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -47,7 +52,7 @@ def _ones(words: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         counts: Any = np.bitwise_count(words)
     else:  # NumPy 1
         counts = _ONES[words.view(np.uint8)]
-    found: np.ndarray[Any, Any] = counts.sum(1, dtype=np.int64)
+    found: np.ndarray[Any, Any] = counts.sum(1, dtype=np.uint16)
     return found
 
 
@@ -67,11 +72,6 @@ def log_determinant(kernel: Tensor, name: str) -> float:
     return float(values.log().sum())
 
 
-def summed(codes: Iterable[Tensor]) -> Tensor:
-    """Σ K_a over activations a, (N, N) float64."""
-    return torch.stack([agreements(code) for code in codes]).sum(0)
-
-
 def naswot_score(codes: Iterable[Tensor], name: str = "naswot") -> float:
     """Ln |det Σ K_a| over activations a (Mellor, Turner, Storkey & Crowley, ICML 2021).
 
@@ -82,7 +82,7 @@ def naswot_score(codes: Iterable[Tensor], name: str = "naswot") -> float:
     Raises:
         ScoringError: the sum of K is singular.
     """
-    return log_determinant(summed(codes), name)
+    return log_determinant(agreements(*codes), name)
 
 
 def kernel_of(context: Any, name: str) -> Tensor:
@@ -92,7 +92,7 @@ def kernel_of(context: Any, name: str) -> Tensor:
         ScoringError: the network has none.
     """
     if "agreements" not in context.cache:
-        context.cache["agreements"] = summed(capture_of(context).codes(name))
+        context.cache["agreements"] = agreements(*capture_of(context).codes(name))
     kernel: Tensor = context.cache["agreements"]
     return kernel
 
