@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssnr.proxies import vkdnw
 from ssnr.proxies.capture import capture_of
-from ssnr.proxies.vkdnw import _of_batch, _of_sample
 
 Make = Callable[..., Any]
 LABELS = torch.tensor([0, 1, 2, 0, 1])
@@ -57,7 +57,7 @@ def check(here: Any) -> None:
             expected = alone.get(name, torch.zeros_like(here.model.scored[name], dtype=torch.float64))
             torch.testing.assert_close(row, expected.flatten(), rtol=1e-9, atol=1e-12)
     names = here.model.parameters()
-    batch, each = _of_batch(capture, names), [_of_sample(capture, names, n) for n in range(5)]
+    batch, each = vkdnw._of_batch(capture, names), [vkdnw._of_sample(capture, names, n) for n in range(5)]
     assert batch is not None
     torch.testing.assert_close(batch.T @ batch, torch.cat(each).T @ torch.cat(each), rtol=1e-9, atol=1e-12)
 
@@ -140,7 +140,7 @@ class Otherwise(nn.Module):
 def test_a_weight_that_no_layer_has_takes_single_passes(way: Any, context: Make) -> None:
     here = context(Otherwise(way), torch.randn(5, 4), LABELS)
     assert not capture_of(here).per_sample(lambda name, rows: None, of_loss=True)
-    assert _of_batch(capture_of(here), here.model.parameters()) is None
+    assert vkdnw._of_batch(capture_of(here), here.model.parameters()) is None
 
 
 def test_a_layer_that_mixes_samples_takes_single_passes(context: Make) -> None:
@@ -161,3 +161,34 @@ class Back(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(-1, 4)
+
+
+class Many(nn.Module):
+    """Many classes of few features."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.head, self.way = nn.Linear(4, 9, bias=way != "no bias"), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to logits."""
+        x = self.head(torch.tanh(self.norm(self.stem(x))).mean((2, 3)))
+        if self.way == "in place":
+            return x.mul_(2)
+        return 2 * x if self.way == "scaled" else x
+
+
+@pytest.mark.parametrize("way", ["bias", "no bias", "in place", "scaled"])
+def test_of_many_classes_the_gradients_of_features_are_enough(
+    way: str, context: Make, images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, passes = context(Many(way), images[0][:5], LABELS), []
+    names, own = here.model.parameters(), vkdnw.gradients
+    monkeypatch.setattr(vkdnw, "gradients", lambda *args, **kwargs: passes.append(1) or own(*args, **kwargs))
+    batch = vkdnw._of_batch(capture_of(here), names)
+    assert batch is not None
+    assert len(passes) == (4 if "bias" in way else 8)
+    each = torch.cat([vkdnw._of_sample(capture_of(here), names, n) for n in range(5)])
+    torch.testing.assert_close(batch.T @ batch, each.T @ each, rtol=1e-9, atol=1e-12)

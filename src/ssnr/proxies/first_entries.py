@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssnr.proxies.per_sample import BATCH_NORMS, CONVOLUTIONS, Uses, arguments_of, normed_alone, running
 from ssnr.proxies.taps import taps
+
+
+class Head(NamedTuple):
+    """A linear layer of (N, features): what it was given, and the names of its parameters, where they are looked at."""
+
+    features: Tensor
+    weight: Tensor
+    name: str | None
+    bias: str | None
 
 
 class FirstEntries(Uses):
@@ -22,6 +31,14 @@ class FirstEntries(Uses):
     def __init__(self, names: dict[int, str], samples: int) -> None:
         super().__init__(names, samples)
         self.found: dict[str, Tensor] = {}
+        self._last: Head | None = None
+        self._out: tuple[Tensor, Any] | None = None  # what the last linear layer put out, and its node
+
+    def head(self, output: Tensor) -> Head | None:
+        """The linear layer whose output is the network's; None of another network."""
+        if self._out is None or self._out[0] is not output or self._out[1] is not output.grad_fn:
+            return None
+        return self._last
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in BATCH_NORMS:
@@ -32,6 +49,10 @@ class FirstEntries(Uses):
         out, x = func(**given), given["input"].detach()
         if func is F.linear:
             self._follow(given, out, x[..., 0].reshape(len(x), -1), axis=-1)
+            if out.dim() == 2 and given["input"].grad_fn is not None:
+                bias = self._names.get(id(given.get("bias")))
+                self._last = Head(given["input"], given["weight"], self._names.get(id(given["weight"])), bias)
+                self._out = out, out.grad_fn
         elif x.dim() != given["weight"].dim():
             self.whole = False
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ def fisher_of(capture: Capture) -> Tensor:
 
     J_n are the gradients of image n's logits with respect to the first entry of each of the first 128 parameters, each
     image with the batch statistics of a batch of one. One forward and C − 1 backward passes for C classes where every
-    layer is linear, a convolution or a batch norm, and else as many for each image.
+    layer is linear, a convolution or a batch norm, or as many as a linear head has features where these are fewer; and
+    else C − 1 for each image.
     """
     names = capture.model.parameters()[:PARAMETERS]
     rows = _of_batch(capture, names)
@@ -68,15 +70,37 @@ def _of_batch(capture: Capture, names: list[str]) -> Tensor | None:
     logits = _classes(output)
     if not watch.sees_all(logits, leaves):
         return None
-    found, wanted = [], [*sources, *watch.roots]
-    for column in covariance_root(logits.detach()).unbind(2):
+    root, wanted = covariance_root(logits.detach()), [*sources, *watch.roots]
+    head = watch.head((flatten(output) or outputs_of(output))[0])
+    if head is None or head.features.shape[1] >= root.shape[2]:
+        columns = (column.to(logits) for column in root.unbind(2))
+        rows = _rows(watch, logits, columns, wanted, names)
+        return None if rows is None else rows.flatten(0, 1)
+    # Of many classes, few features: logits = W f + b, and the gradients of f are all that is needed.
+    ones = torch.eye(head.features.shape[1]).to(logits)
+    rows = _rows(watch, head.features, (row.expand_as(head.features) for row in ones), wanted, names)
+    if rows is None:
+        return None
+    found = torch.einsum("nck,cf,fnp->knp", root, head.weight.detach().double(), rows)
+    for name, factor in ((head.name, head.features[:, 0].detach().double()), (head.bias, root.new_ones(len(root)))):
+        if name in names:
+            found[:, :, names.index(name)] += root[:, 0].T * factor
+    return found.flatten(0, 1)
+
+
+def _rows(
+    watch: FirstEntries, value: Tensor, directions: Iterable[Tensor], wanted: list[Tensor], names: list[str]
+) -> Tensor | None:
+    """A backward pass for each direction: (directions, N, parameters), float64; None where one missed a layer."""
+    nothing = torch.zeros(len(value), dtype=torch.float64, device=value.device)
+    found = []
+    for direction in directions:
         watch.found.clear()
-        gradients(logits, wanted, grad_outputs=column.to(logits), retain_graph=True)
-        if not watch.all_came(logits):
+        gradients(value, wanted, grad_outputs=direction, retain_graph=True)
+        if not watch.all_came(value):
             return None
-        nothing = torch.zeros(capture.samples, dtype=torch.float64, device=logits.device)
         found.append(torch.stack([watch.found.get(name, nothing).double() for name in names], 1))
-    return torch.cat(found)
+    return torch.stack(found)
 
 
 def _of_sample(capture: Capture, names: list[str], n: int) -> Tensor:
