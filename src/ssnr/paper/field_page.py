@@ -121,7 +121,8 @@ Where the programs that define them differ:
   in the order in which they are defined; here by name.
 * `zen` adds the variances of the batch, of one draw. The program adds running variances, which start at 1 and take a
   tenth of the batch's in each of two passes, and takes the mean of 32 draws.
-* `zico` compares the two halves of one batch, the program as many batches as it is given.
+* `zico` compares the two halves of one batch, the program as many batches as it is given. It divides by differences
+  of gradients, so that float32 is coarse: 556.7 in float64 on the cell below, 561.6 in float32, the program's 562.8.
 * `swap` reads the network's own weights, once, where the program takes the mean of 32 draws from N(0, 1);
   `swap_reg(mu,sigma)` is its logarithm less (P/1000 − μ)²/σ, in a study.
 * `meco` counts each map once, sums of maps too, and containers not at all. The program counts what every module puts
