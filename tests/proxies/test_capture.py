@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import ssnr
+from ssnr.core.field import TABLE
 from ssnr.proxies.capture import capture_of
 
 Make = Callable[..., Any]
@@ -104,3 +108,23 @@ def test_one_pass_serves_all(conv_net: nn.Module, images: Any, context: Make) ->
     here = context(conv_net, *images)
     assert capture_of(here) is capture_of(here)
     assert capture_of(here).data is capture_of(here).data
+
+
+@pytest.mark.parametrize("proxy", list(TABLE))
+def test_a_proxy_leaves_no_tensor_behind(proxy):
+    blocks = [nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(3)]
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Sequential(*blocks), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    )
+    batch = ssnr.noise((3, 8, 8), 10, 6)
+
+    def living() -> int:
+        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some modules warn when they are looked at
+            return sum(isinstance(thing, Tensor) for thing in gc.get_objects())
+
+    ssnr.score(net, batch, [proxy])  # what is kept of a first call is no leak
+    before = living()
+    assert ssnr.score(net, batch, [proxy])[proxy].status == "ok"
+    assert living() == before

@@ -21,7 +21,7 @@ from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
 from ssnr.networks.settings import seed_everything
 from ssnr.networks.trees import flatten, map_tensors, mapped, to_device
-from ssnr.proxies.per_sample import PerSample, Take
+from ssnr.proxies.per_sample import PerSample, Take, Uses
 from ssnr.proxies.watch import KINDS, Layer, Observed, Watch
 from ssnr.saliencies.losses import loss_of
 from ssnr.saliencies.signal import Loss, followed, set_mode
@@ -271,28 +271,37 @@ class Capture:
         """
         if of_loss and self.loss is not None:
             return False  # nobody knows whether it is a mean over samples
-        watch, output, leaves, sources = self.watched(
-            lambda names: PerSample(names, self.samples, take, alone=of_loss), self.model.scored
-        )
-        if of_loss:
-            value = loss_of(output, self._batch.targets, self.model.device, self.dtype, None, 1.0)
-        else:
-            value = logits_of(output).sum()
-        if not value.requires_grad or not watch.sees_all(value, leaves):
-            return False
-        gradients(value, [*sources, *watch.roots])
-        return watch.finish(value)
+        with self.watched(lambda names: PerSample(names, self.samples, take, alone=of_loss), self.model.scored) as (
+            watch,
+            output,
+            leaves,
+            sources,
+        ):
+            if of_loss:
+                value = loss_of(output, self._batch.targets, self.model.device, self.dtype, None, 1.0)
+            else:
+                value = logits_of(output).sum()
+            if not value.requires_grad or not watch.sees_all(value, leaves):
+                return False
+            gradients(value, [*sources, *watch.roots])
+            return watch.finish(value)
 
+    @contextmanager
     def watched(
         self, make: Callable[[dict[int, str]], Mode], wanted: Iterable[str]
-    ) -> tuple[Mode, Any, dict[str, Tensor], Sequence[Tensor]]:
+    ) -> Iterator[tuple[Mode, Any, dict[str, Tensor], Sequence[Tensor]]]:
         """One pass on the batch under a mode that is made of names by id; mode, output, the weights wanted, inputs."""
 
         def look(given: Any, leaves: dict[str, Tensor]) -> tuple[Mode, Mode]:
             mode = make({id(leaf): name for name, leaf in leaves.items()})
             return mode, mode
 
-        return self._pass(self._batch.inputs, wanted, look)
+        watch, output, leaves, sources = self._pass(self._batch.inputs, wanted, look)
+        try:
+            yield watch, output, leaves, sources
+        finally:
+            if isinstance(watch, Uses):
+                watch.close()
 
     def generator(self) -> torch.Generator:
         """A new generator: what one proxy draws does not depend on which others are measured."""

@@ -34,6 +34,11 @@ class FirstEntries(Uses):
         self._last: Head | None = None
         self._out: tuple[Tensor, Any] | None = None  # what the last linear layer put out, and its node
 
+    def close(self) -> None:
+        """Let go of the graph."""
+        super().close()
+        self._last = self._out = None
+
     def head(self, output: Tensor) -> Head | None:
         """The linear layer whose output is the network's; None of another network."""
         if self._out is None or self._out[0] is not output or self._out[1] is not output.grad_fn:

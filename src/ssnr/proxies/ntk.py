@@ -58,16 +58,16 @@ def kernel_of(capture: Capture) -> Tensor:
 
 def _of_passes(capture: Capture, weights: Iterable[str], norms: Callable[[], TorchFunctionMode]) -> Tensor:
     """Θ by one forward pass under a mode and N backward passes."""
-    _, output, leaves, _ = capture.watched(lambda _: norms(), weights)
-    sums = logits_of(output).sum(1)
-    if not sums.requires_grad:
-        raise ScoringError("ntk: the output depends on no weight")
-    rows = []
-    for n, value in enumerate(sums):
-        found = gradients(value, list(leaves.values()), retain_graph=n + 1 < len(sums))
-        rows.append(torch.cat([g.detach().flatten() for g in found if g is not None]))
-    g = torch.stack(rows)
-    return g @ g.T
+    with capture.watched(lambda _: norms(), weights) as (_, output, leaves, _):
+        sums = logits_of(output).sum(1)
+        if not sums.requires_grad:
+            raise ScoringError("ntk: the output depends on no weight")
+        rows = []
+        for n, value in enumerate(sums):
+            found = gradients(value, list(leaves.values()), retain_graph=n + 1 < len(sums))
+            rows.append(torch.cat([g.detach().flatten() for g in found if g is not None]))
+        g = torch.stack(rows)
+        return g @ g.T
 
 
 def ntk(context: Any) -> float:

@@ -69,6 +69,11 @@ class Uses(TorchFunctionMode):
 
         out.register_hook(came)  # type: ignore[no-untyped-call]
 
+    def close(self) -> None:
+        """Let go of the graph, whose nodes hold the hooks, which hold this: Python sees no such ring."""
+        self._uses.clear()
+        self.roots.clear()
+
     def sees_all(self, value: Tensor, leaves: dict[str, Tensor]) -> bool:
         """Whether the value depends on no parameter but by uses that were noted."""
         seen = {name for use in self._uses for name in use.names}

@@ -66,26 +66,26 @@ def fisher_of(capture: Capture) -> Tensor:
 
 def _of_batch(capture: Capture, names: list[str]) -> Tensor | None:
     """Aᵀ J of all images (N · (C − 1), parameters); None where layers cannot be told apart by sample."""
-    watch, output, leaves, sources = capture.watched(lambda ids: FirstEntries(ids, capture.samples), names)
-    logits = _classes(output)
-    if not watch.sees_all(logits, leaves):
-        return None
-    root, wanted = covariance_root(logits.detach()), [*sources, *watch.roots]
-    head = watch.head((flatten(output) or outputs_of(output))[0])
-    if head is None or head.features.shape[1] >= root.shape[2]:
-        columns = (column.to(logits) for column in root.unbind(2))
-        rows = _rows(watch, logits, columns, wanted, names)
-        return None if rows is None else rows.flatten(0, 1)
-    # Of many classes, few features: logits = W f + b, and the gradients of f are all that is needed.
-    ones = torch.eye(head.features.shape[1]).to(logits)
-    rows = _rows(watch, head.features, (row.expand_as(head.features) for row in ones), wanted, names)
-    if rows is None:
-        return None
-    found = torch.einsum("nck,cf,fnp->knp", root, head.weight.detach().double(), rows)
-    for name, factor in ((head.name, head.features[:, 0].detach().double()), (head.bias, root.new_ones(len(root)))):
-        if name in names:
-            found[:, :, names.index(name)] += root[:, 0].T * factor
-    return found.flatten(0, 1)
+    with capture.watched(lambda ids: FirstEntries(ids, capture.samples), names) as (watch, output, leaves, sources):
+        logits = _classes(output)
+        if not watch.sees_all(logits, leaves):
+            return None
+        root, wanted = covariance_root(logits.detach()), [*sources, *watch.roots]
+        head = watch.head((flatten(output) or outputs_of(output))[0])
+        if head is None or head.features.shape[1] >= root.shape[2]:
+            columns = (column.to(logits) for column in root.unbind(2))
+            rows = _rows(watch, logits, columns, wanted, names)
+            return None if rows is None else rows.flatten(0, 1)
+        # Of many classes, few features: logits = W f + b, and the gradients of f are all that is needed.
+        ones = torch.eye(head.features.shape[1]).to(logits)
+        rows = _rows(watch, head.features, (row.expand_as(head.features) for row in ones), wanted, names)
+        if rows is None:
+            return None
+        found = torch.einsum("nck,cf,fnp->knp", root, head.weight.detach().double(), rows)
+        for name, factor in ((head.name, head.features[:, 0].detach().double()), (head.bias, root.new_ones(len(root)))):
+            if name in names:
+                found[:, :, names.index(name)] += root[:, 0].T * factor
+        return found.flatten(0, 1)
 
 
 def _rows(
