@@ -112,7 +112,7 @@ def test_parts_of_one_space_are_one_sweep(monkeypatch):
     monkeypatch.setattr(field, "accuracies", lambda part, n: benchmark(dict.fromkeys(drawn[part.benchmark], 1.0)))
     parts = [PART._replace(space="one", benchmark=name) for name in drawn]
     (sweep,) = field.sweeps(parts, 2)
-    assert (sweep.architectures, sweep.samples, sweep.proxies) == (["a", "b", "c"], 4, tuple(TABLE))
+    assert (sweep.architectures, sweep.samples) == (["a", "b", "c"], 4)
 
 
 def test_costs_are_kept_and_read_again(tmp_path):
@@ -139,6 +139,18 @@ def test_the_command_refuses_an_unknown_part(tmp_path):
     result = command("reproduce", "proxies", "--part", "nb102", "--out", tmp_path / "new")
     assert result.exit_code == 2
     assert "unknown part 'nb102': known are nb201-c10, nb201-c100, nb201-in16, nb301, tnb-scene" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_proxies_are_all_or_those_named_once_each():
+    assert field.chosen_proxies() == tuple(TABLE)
+    assert field.chosen_proxies(["zico", "naswot", "zico"]) == ("zico", "naswot")
+
+
+def test_the_command_refuses_what_is_no_proxy_of_the_field(tmp_path):
+    result = command("reproduce", "proxies", "-p", "naswott", "--out", tmp_path / "new")
+    assert result.exit_code == 2
+    assert "unknown proxy of the field 'naswott': did you mean naswot or lnwot?" in result.stderr
     assert not (tmp_path / "new").exists()
 
 

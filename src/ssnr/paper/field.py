@@ -21,6 +21,7 @@ from ssnr.core.catalogue import COMBINED, CONTROLS, entry_of
 from ssnr.core.errors import UsageError
 from ssnr.core.field import TABLE
 from ssnr.core.recipes import Recipe, get_recipe
+from ssnr.core.registry import unknown
 from ssnr.paper.parts import chosen as chosen_of
 from ssnr.paper.parts import path_of as path_of
 from ssnr.store import Store
@@ -66,13 +67,20 @@ class Sweep(NamedTuple):
     space: str
     architectures: list[str]
     samples: int
-    proxies: tuple[str, ...] = PROXIES
     recipe: Recipe = RECIPE
 
 
 def parts(keys: Sequence[str] | None = None) -> tuple[Part, ...]:
     """The parts by key, all by default; `UsageError` for an unknown one."""
     return chosen_of(PARTS, keys)
+
+
+def chosen_proxies(names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The proxies of the field by name, all by default; `UsageError` for any other."""
+    for name in names or ():
+        if name not in PROXIES:
+            raise unknown("proxy of the field", name, PROXIES)
+    return tuple(dict.fromkeys(names)) if names else PROXIES
 
 
 def accuracies(part: Part, networks: int = MOST) -> Benchmark:

@@ -245,6 +245,10 @@ def search(
 def proxies(
     out: options.Out = Path("out"),
     part: Parts = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--proxy", help="Score only these, such as naswot; repeat it for several. Default all."),
+    ] = None,
     networks: Annotated[
         int, typer.Option(callback=options.at_least("--networks", 3), help="How many of each benchmark, at most.")
     ] = 1000,
@@ -263,10 +267,10 @@ def proxies(
     from ssnr.paper import field, field_page
     from ssnr.spaces import get_space
 
-    chosen = field.parts(part)
+    chosen, asked = field.parts(part), field.chosen_proxies(proxy)
     options.make_folder(out)
     for one in field.sweeps(chosen, networks):
-        space, parsed = get_space(one.space), parse_proxies(one.proxies)
+        space, parsed = get_space(one.space), parse_proxies(asked)
         batch = batch_of(parsed, data, space.input_shape, space.num_classes, one.samples, field.SEED)
         swept(space, one.architectures, parsed, field.path_of(out, one.space), workers, field.SEED, batch, one.recipe)
     kept = out / "proxies-cost.json"
