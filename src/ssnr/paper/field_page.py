@@ -104,7 +104,8 @@ def _pair(row: dict[Any, Any]) -> str:
 HEAD = """# Proxies
 
 The proxies of the field that are one number of a network and take no aggregate. `ssnr list proxies` has the saliencies
-too. This page is made by `ssnr reproduce proxies`, which goes on where it was stopped; `--networks` says how many.
+too. This page is made by `ssnr reproduce proxies`, which goes on where it was stopped; `--networks` says how many,
+`-p` which proxies.
 
 A proxy works on any network that has what it reads, and otherwise says in one line what is missing. Activations, layers
 and feature maps are found by what happens in a forward pass, not by the type of a module, and one forward pass serves
@@ -158,5 +159,6 @@ singular matrix), or that a sweep has not come to, is left out of that row: `net
 `linear_regions` is one number for nearly all networks at 64 images: its interval says nothing, and `te_nas` is `ntk`.
 Published values are those of [NAS-Bench-Suite-Zero](https://github.com/automl/naslib/tree/zerocost) and its kin on the
 same networks, where it has them (their number in brackets); "reported" is what papers say of more or other cells.
-Benchmarks that were not run have no table.
+`vkdnw` takes minutes a network where there are 1,000 classes, so that jigsaw has none. Benchmarks that were not run
+have no table.
 """
