@@ -60,7 +60,7 @@ def test_the_picture_has_a_panel_a_benchmark_and_budget(found, tmp_path):
     rows, _, _ = found
     result = picks.Picks(picks.summary(rows))
     assert [ax.get_title() for ax in picks.figure(result).axes if ax.axison] == [
-        "NB201 CIFAR-10, all networks", "NB201 CIFAR-10, at most 380,000 parameters",
+        "NB201 CIFAR-10, all networks", "NB201 CIFAR-10, ≤ 380,000 parameters",
     ]  # fmt: skip
     assert [file.suffix for file in picks.write(result, tmp_path)] == [".png", ".pdf", ".csv", ".md"]
     assert "| NB201 CIFAR-10 |" in result.to_markdown()

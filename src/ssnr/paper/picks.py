@@ -163,7 +163,7 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
     ax.annotate("optimum", (1, first["optimum"]), fontsize=7, va="bottom")
     ax.set_xscale("log")
     ax.grid(linewidth=0.4, alpha=0.5)
-    said = "all networks" if pd.isna(first["budget"]) else f"at most {first['budget']:,.0f} parameters"
+    said = "all networks" if pd.isna(first["budget"]) else f"≤ {first['budget']:,.0f} parameters"
     ax.set_title(f"{first['benchmark']}, {said}", fontsize=9)
     worst = part["accuracy"][part["trials"] >= 10].min()
     ax.set_ylim(bottom=worst - 0.15 * (first["optimum"] - worst))
