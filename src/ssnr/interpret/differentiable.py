@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from ssnr.interpret.reading import without_dropout
 from ssnr.networks.trees import mapped
 
 Answer = Callable[..., Tensor | None]
+T = TypeVar("T")
 
 
 class LayoutError(ScoringError):
@@ -62,14 +63,14 @@ def differentiable(*, second: bool, dropout: bool, trains: bool, channels_last: 
 
 
 @contextmanager
-def channels_last() -> Iterator[None]:
+def in_order() -> Iterator[None]:
     """Run a forward pass on images that are `in_channels_last` in here: PyTorch's operations, differentiable once.
 
     Raises:
         LayoutError: the network depends on the order of memory.
     """
     order = Order()
-    with torch.enable_grad(), order:
+    with order:
         yield
         order.close()
 
@@ -142,6 +143,25 @@ class Paths(Order):
             args = tuple(0.0 if isinstance(value, float) else value for value in args)
         with torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext():
             return func(*args, **kwargs)
+
+
+def in_the_faster_layout(run: Callable[..., T], *, faster: bool) -> T:
+    """`run(channels_last=True)` where that is the faster layout and the network allows it, else `channels_last=False`.
+
+    Random states are those of one run, whichever it is that comes to its end.
+    """
+    if faster:
+        drawn = torch.get_rng_state()
+        try:
+            return run(channels_last=True)
+        except ScoringError:
+            torch.set_rng_state(drawn)
+    return run(channels_last=False)
+
+
+def channels_last_is_faster(dtype: str, device: torch.device) -> bool:
+    """Whether images are convolved faster with their channels last: a processor's in float32."""
+    return dtype == "float32" and device.type == "cpu"
 
 
 def in_channels_last(value: Any) -> Any:

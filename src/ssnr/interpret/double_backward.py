@@ -257,7 +257,7 @@ def _convolution(
     n = weight.dim() - 2
     if isinstance(padding, str) or input.dim() != weight.dim():  # "same", or a sample without a batch
         return None
-    geometry = Geometry(_each(stride, n), _each(padding, n), _each(dilation, n), False, [0] * n, groups)
+    geometry = Geometry(each_axis(stride, n), each_axis(padding, n), each_axis(dilation, n), False, [0] * n, groups)
     return _answer(_Convolution, input, weight, bias, geometry)
 
 
@@ -268,7 +268,9 @@ def _transposed(
     n = weight.dim() - 2
     if input.dim() != weight.dim():
         return None
-    geometry = Geometry(_each(stride, n), _each(padding, n), _each(dilation, n), True, _each(output_padding, n), groups)
+    geometry = Geometry(
+        each_axis(stride, n), each_axis(padding, n), each_axis(dilation, n), True, each_axis(output_padding, n), groups
+    )
     return _answer(_Convolution, input, weight, bias, geometry)
 
 
@@ -280,7 +282,7 @@ def _average_pool(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,  # noqa: A002
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor | None:  # fmt: skip
-    sizes = [_each(size, 2) for size in (kernel_size, stride or kernel_size, padding)]
+    sizes = [each_axis(size, 2) for size in (kernel_size, stride or kernel_size, padding)]
     if sizes != [[3, 3], [1, 1], [1, 1]] or ceil_mode or divisor_override is not None or input.dim() != 4:
         return None
     found = _answer(_WindowSums, input)
@@ -330,7 +332,8 @@ def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
-def _each(value: Any, n: int) -> list[int]:
+def each_axis(value: Any, n: int) -> list[int]:
+    """A stride, padding or dilation as one number for each of n axes."""
     values = [int(v) for v in value] if isinstance(value, (tuple, list)) else [int(value)]
     return values * n if len(values) == 1 else values
 
@@ -341,7 +344,7 @@ def _safe_convolution(
 ) -> Tensor | None:  # fmt: skip
     """Only what PyTorch's own gradient may not be asked for."""
     if input.dim() != weight.dim() or safe_channels_last(
-        input.shape[1], weight.shape[2:], _each(stride, weight.dim() - 2)
+        input.shape[1], weight.shape[2:], each_axis(stride, weight.dim() - 2)
     ):
         return None
     return _convolution(input, weight, bias, stride, 0 if padding == "valid" else padding, dilation, groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +16,12 @@ from ssnr.core.errors import ScoringError, UsageError, kind_of
 from ssnr.core.field import TABLE
 from ssnr.core.recipes import Recipe
 from ssnr.data import Batch
-from ssnr.interpret.differentiable import channels_last, in_channels_last
+from ssnr.interpret.differentiable import (
+    channels_last_is_faster,
+    in_channels_last,
+    in_order,
+    in_the_faster_layout,
+)
 from ssnr.networks.calling import Forward, outputs_of
 from ssnr.networks.model import Model
 from ssnr.networks.settings import seed_everything
@@ -69,7 +74,7 @@ class Capture:
         self._kinds = kinds
         self._data: Observed | None = None
         # Images with their channels last, where the CPU's float32 is faster so, until the network does not allow it.
-        self._channels_last = model.recipe.dtype == "float32" and model.device.type == "cpu"
+        self._channels_last = channels_last_is_faster(model.recipe.dtype, model.device)
 
     @property
     def samples(self) -> int:
@@ -138,14 +143,8 @@ class Capture:
         mode: str | None = None, sources: bool = True,
     ) -> tuple[T, Any, dict[str, Tensor], Sequence[Tensor]]:  # fmt: skip
         """A pass in the faster layout of memory, or else in the usual one: what looked on, output, weights, inputs."""
-        if self._channels_last:
-            drawn = torch.get_rng_state()
-            try:
-                return self._pass_once(inputs, wanted, look, change, weights, mode, sources)
-            except ScoringError:
-                torch.set_rng_state(drawn)
-                self._channels_last = False
-        return self._pass_once(inputs, wanted, look, change, weights, mode, sources)
+        once = partial(self._pass_once, inputs, wanted, look, change, weights, mode, sources)
+        return in_the_faster_layout(once, faster=self._channels_last)
 
     def _pass_once(
         self,
@@ -156,21 +155,22 @@ class Capture:
         weights: bool,
         mode: str | None,
         sources: bool,
+        channels_last: bool,
     ) -> tuple[T, Any, dict[str, Tensor], Sequence[Tensor]]:
-        model = self.model
+        model, self._channels_last = self.model, channels_last
         copies = model.weights(self.dtype)
         if change is not None:
             with torch.no_grad():
                 change(copies)
         given = to_device(inputs, model.device, self.dtype)
-        if self._channels_last:
+        if channels_last:
             copies, given = in_channels_last(copies), in_channels_last(given)
         leaves = {name: copies[name].requires_grad_(weights) for name in wanted if name in copies}
         set_mode(model, mode or model.recipe.mode)
         seed_everything(self.seed)  # of what a forward pass draws itself
         given, leading = followed(given) if sources else (map_tensors(torch.clone, given), [])
         seen, watching = look(given, leaves)
-        with torch.enable_grad(), channels_last() if self._channels_last else nullcontext(), watching:
+        with torch.enable_grad(), in_order() if channels_last else nullcontext(), watching:
             output = model.call(copies, given)
         return seen, output, leaves, leading
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssnr.interpret.double_backward import each_axis
+
 
 def taps(x: Tensor, given: Mapping[str, Any], sizes: Sequence[int]) -> Iterator[Tensor]:
     """For each entry of the kernel in turn, what it meets at each position of the output: (N, C, *sizes).
@@ -25,7 +27,7 @@ def taps(x: Tensor, given: Mapping[str, Any], sizes: Sequence[int]) -> Iterator[
     [[0.0, 2.0], [1.0, 3.0]]
     """
     kernel = given["weight"].shape[2:]
-    strides, dilations = (_each(given.get(key, 1), len(kernel)) for key in ("stride", "dilation"))
+    strides, dilations = (each_axis(given.get(key, 1), len(kernel)) for key in ("stride", "dilation"))
     edges = _edges(given.get("padding", 0), kernel, dilations)
     padded = F.pad(x, [size for pair in reversed(edges) for size in pair]) if any(map(any, edges)) else x
     for entry in itertools.product(*map(range, kernel)):
@@ -70,14 +72,9 @@ def _by_channel(gradient: Tensor, met: Iterator[Tensor], groups: int) -> Tensor:
     return torch.stack(found, 2)[..., None]
 
 
-def _each(value: Any, axes: int) -> list[int]:
-    values = [int(v) for v in value] if isinstance(value, (tuple, list)) else [int(value)]
-    return values * axes if len(values) == 1 else values
-
-
 def _edges(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
     """How many zeros stand before and after each axis."""
     if padding == "same":
         wide = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
         return [(w // 2, w - w // 2) for w in wide]
-    return [(p, p) for p in _each(0 if padding == "valid" else padding, len(kernel))]
+    return [(p, p) for p in each_axis(0 if padding == "valid" else padding, len(kernel))]

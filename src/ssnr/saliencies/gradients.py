@@ -13,7 +13,12 @@ from torch import Tensor
 from ssnr.core.errors import Failure, ScoringError, kind_of
 from ssnr.data import Batch
 from ssnr.interpret.approximated import reaches
-from ssnr.interpret.differentiable import differentiable, in_channels_last
+from ssnr.interpret.differentiable import (
+    channels_last_is_faster,
+    differentiable,
+    in_channels_last,
+    in_the_faster_layout,
+)
 from ssnr.networks.masks import with_pruned_zero
 from ssnr.networks.model import Model
 from ssnr.networks.second_derivatives import first_nan, missing_derivative, once_differentiable
@@ -65,7 +70,8 @@ def gradient_saliencies(
         UsageError: labels that the network has no output for.
     """
     forward = partial(_forward, model, batch, loss, second="grasp" in names, fisher="fisher" in names)
-    value, leaves, capture, dead = made = _in_the_faster_layout(model, forward)
+    faster = channels_last_is_faster(model.recipe.dtype, model.device)
+    value, leaves, capture, dead = made = in_the_faster_layout(forward, faster=faster)
     if not value.requires_grad:
         return {name: Signal(dict.fromkeys(model.scored), dead=True) for name in names}
     probes = capture.probes if capture else []
@@ -119,18 +125,6 @@ def _fisher(capture: Channels, signal: Signal, leaves: Mapping[str, Tensor], gra
         return signal
     listed = ", ".join(unseen)
     return signal._replace(notes=(f"fisher reads what convolution and linear layers output: not seen are {listed}",))
-
-
-def _in_the_faster_layout(model: Model, forward: Callable[..., Pass]) -> Pass:
-    """Images with their channels last, where the CPU's float32 convolutions are faster so and the network allows it."""
-    weight = next(iter(model.scored.values()))
-    if model.recipe.dtype == "float32" and weight.device.type == "cpu":
-        drawn = torch.get_rng_state()
-        try:
-            return forward(channels_last=True)
-        except ScoringError:
-            torch.set_rng_state(drawn)
-    return forward(channels_last=False)
 
 
 def _forward(

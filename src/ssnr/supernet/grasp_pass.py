@@ -17,7 +17,7 @@ from torch import Tensor
 from ssnr.supernet.batch import MomentTable, Note, _add, _joined, _take
 from ssnr.supernet.kernels.base import Gradients, Step
 from ssnr.supernet.kernels.nonlinear import Relu
-from ssnr.supernet.loss_pass import LossBatch, LossHead, reduced
+from ssnr.supernet.loss_pass import LossBatch, LossHead, reduced, spread
 
 Nodes = list[Tensor | None]  # of a block; None where nothing arrives
 
@@ -85,11 +85,11 @@ class GraspHead:
         into, self._features, self._chances = head.forward(x)
         self._error = head.error(self._chances, labels)
         self._way = Way(head.steps, into)
-        self._own = -self._outer(self._error, self._features)
+        self._own = -head.outer(self._error, self._features)
 
     def backward(self) -> Tensor:
         """Gradient of the mean loss of each architecture."""
-        g = self._way.backward(self._spread(self._error @ self._head.weight))
+        g = self._way.backward(spread(self._error @ self._head.weight, self._shape))
         assert g is not None
         return g
 
@@ -100,27 +100,15 @@ class GraspHead:
         logits = moved @ weight.t() + self._each(features, self._own.transpose(1, 2))
         # The derivative of softmax, p ⊙ (dz − Σ p dz).
         changed = self._chances * (logits - (self._chances * logits).sum(1, keepdim=True)) / self._head.images
-        hessian = self._outer(changed, features) + self._outer(error, moved)
-        dg = self._spread(changed @ weight + self._each(error, self._own))
+        hessian = self._head.outer(changed, features) + self._head.outer(error, moved)
+        dg = spread(changed @ weight + self._each(error, self._own), self._shape)
         below = self._way.backward_tangent(dg, lambda _: None)
         assert below is not None
         return below, hessian.flatten(1)
 
-    def _apart(self, x: Tensor) -> Tensor:
-        """(b, n) → (b / images, images, n)."""
-        return x.view(-1, self._head.images, x.shape[1])
-
-    def _outer(self, error: Tensor, features: Tensor) -> Tensor:
-        """Σ over an architecture's images of error ⊗ features."""
-        return self._apart(error).transpose(1, 2) @ self._apart(features)
-
     def _each(self, x: Tensor, matrices: Tensor) -> Tensor:
         """Every row times the matrix of its architecture."""
-        return (self._apart(x) @ matrices).flatten(0, 1)
-
-    def _spread(self, g: Tensor) -> Tensor:
-        """The gradient of every pixel, from that of the features."""
-        return (g / (self._shape[0] * self._shape[1])).expand(self._shape).contiguous()
+        return (self._head.apart(x) @ matrices).flatten(0, 1)
 
 
 class GraspBatch(LossBatch):

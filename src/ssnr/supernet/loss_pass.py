@@ -53,10 +53,8 @@ class LossHead:
         """Gradient of the mean loss of each architecture at x (H, W, b, C), and S of the weight (b / images, numel)."""
         into, features, chances = self.forward(x)
         error = self.error(chances, labels)
-        apart = (tensor.view(-1, self.images, tensor.shape[1]) for tensor in (error, features))
-        first, second = apart
-        saliencies = (first.transpose(1, 2) @ second).mul_(self.weight).flatten(1)
-        g = ((error @ self.weight) / (x.shape[0] * x.shape[1])).expand(x.shape).contiguous()
+        saliencies = self.outer(error, features).mul_(self.weight).flatten(1)
+        g = spread(error @ self.weight, x.shape)
         for step, before in zip(reversed(self.steps), reversed(into), strict=True):
             g = step.backward(before, g)
         return g, saliencies
@@ -75,6 +73,19 @@ class LossHead:
         error = chances.clone()
         error[torch.arange(len(error)), labels] -= 1.0
         return error.div_(self.images)
+
+    def apart(self, x: Tensor) -> Tensor:
+        """(b, n) → (b / images, images, n)."""
+        return x.view(-1, self.images, x.shape[1])
+
+    def outer(self, error: Tensor, features: Tensor) -> Tensor:
+        """Σ over an architecture's images of error ⊗ features."""
+        return self.apart(error).transpose(1, 2) @ self.apart(features)
+
+
+def spread(g: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of every pixel of (H, W, b, C), from that of the features (b, C), their means."""
+    return (g / (shape[0] * shape[1])).expand(shape).contiguous()
 
 
 class LossBatch(BatchPass):

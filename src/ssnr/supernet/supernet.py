@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssnr.core.catalogue import NOISE
 from ssnr.core.errors import Failure, UsageError
 from ssnr.core.moments import Moments
 from ssnr.core.results import Result
@@ -192,7 +193,7 @@ class Supernet:
         if measured not in LOSS_MEASURES:
             *others, last = LOSS_MEASURES
             raise UsageError(f"a supernet measures synflow, {', '.join(others)} and {last}, not {measured}")
-        if measured.endswith("_noise"):
+        if measured.endswith(NOISE):
             batch = noise(self.space.input_shape, self._layout.head.outputs, images, seed=self.seed)
         if batch is None:
             raise UsageError(f"{measured} needs a batch of images and labels")
